@@ -1,0 +1,1 @@
+"""The service: sources, pipeline and exporters. Read :mod:`receiver.app` first."""

@@ -1,0 +1,43 @@
+"""The types of configuration fields, with the Collector's own notation: ``5s``, ``256MiB``, ``[REDACTED]``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, PlainSerializer, SecretStr
+
+_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+
+
+def parse_duration(text: object) -> object:
+    """Parse Go's duration notation (``time.ParseDuration``), for example ``1m30s``; other types pass through."""
+    if not isinstance(text, str):
+        if isinstance(text, int | float) and text != 0:
+            raise ValueError(f"a duration needs a unit, for example {text}s")
+        return timedelta(0) if text == 0 else text
+    if text == "0":
+        return timedelta(0)
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("not a duration; write for example 200ms, 5s or 1m30s")
+    return timedelta(seconds=sum(float(number) * _UNIT_S[unit] for number, unit in parts))
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration the way :func:`parse_duration` reads it."""
+    seconds = value.total_seconds()
+    return f"{seconds:g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+Size = ByteSize
+Secret = SecretStr
+
+
+class Section(BaseModel):
+    """A section of the configuration: closed (an unknown key is an error) and frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)

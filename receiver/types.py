@@ -1,0 +1,77 @@
+"""The seams of the service: what a source, an intake, a pipeline and an exporter are to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from translators.batch import Batch, Origin, Rejection
+
+
+class Outcome(NamedTuple):
+    """What became of the records that a source emitted."""
+
+    accepted: int
+    """Items that the queue has."""
+    rejected: tuple[Rejection, ...]
+    delivered: Awaitable[None]
+    """Done when the Collector has the accepted items, or they were dropped and counted; may be ignored."""
+
+
+class Intake(Protocol):
+    """A source's one way in: translates, admits, and reports the source's state."""
+
+    def started(self, address: str | None) -> None:
+        """Say that the source is up, bound to ``address`` where it listens.
+
+        An exception that leaves ``Source.run`` before this is a start error (exit 2).
+        """
+        ...
+
+    def state(self, up: bool, reason: str) -> None:  # noqa: FBT001 - the seam's own wording
+        """Say that the peer came (``up``) or went; shown in the body of ``/ready``, never in its status."""
+        ...
+
+    async def emit(self, kind: str, records: Sequence[bytes], origin: Origin, *, wait: bool) -> Outcome:
+        """Translate records and hand them to the queue; return when the queue has them.
+
+        With ``wait`` (sources that pull) this waits for room. Without (sources that are pushed to) a full queue
+        raises :class:`~receiver.errors.QueueFull`. More than the queue can ever hold raises
+        :class:`~receiver.errors.TooLarge`.
+        """
+        ...
+
+    async def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:
+        """Record an event of otelbee's own (``otelbee.source.gap``) as a WARN log record and a counter."""
+        ...
+
+
+class Source(Protocol):
+    """Receives bytes from somewhere; knows no OTLP."""
+
+    async def run(self, intake: Intake) -> None:
+        """Receive until cancelled. A source that loses its peer reconnects by itself; one that raises is restarted."""
+        ...
+
+
+class Exporter(Protocol):
+    """Hands a batch to the next stage. Retry and timeout are exporters that wrap an exporter."""
+
+    async def export(self, batch: Batch) -> None:
+        """Return when the next stage has the batch; raise an :class:`~receiver.errors.ExportError` when not."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections and files. Idempotent."""
+        ...
+
+
+class Queue(Protocol):
+    """Where intakes put batches; :class:`receiver.pipeline.Pipeline` is the one implementation."""
+
+    async def put(self, batches: Sequence[Batch], *, wait: bool) -> Awaitable[None]:
+        """Queue batches, atomically per signal; the result is done when the Collector has them all.
+
+        Raises :class:`~receiver.errors.QueueFull` (only without ``wait``) and :class:`~receiver.errors.TooLarge`.
+        """
+        ...
