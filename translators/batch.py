@@ -7,10 +7,13 @@ repeated fields). That is why a :class:`Batch` carries bytes and why nothing beh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class Signal(StrEnum):
@@ -43,7 +46,8 @@ class Batch(NamedTuple):
     parts: tuple[Part, ...]
 
 
-class Rejection(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rejection:
     """A record that could not be translated; its neighbours were."""
 
     index: int
