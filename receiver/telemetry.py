@@ -1,0 +1,156 @@
+"""What otelbee says about itself in numbers; the one module that knows prometheus-client.
+
+Names are the Collector's own under ``otelbee_`` (facts: exporterhelper's, receiverhelper's and service's metadata.yaml)
+and, as the Collector exposes them, without ``_total``. A label never holds a peer, a pod or a user's value: only source
+names from the configuration, signals, and reasons that are written in this program.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import Counter, Gauge, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from translators.batch import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ITEMS = {
+    Signal.LOGS: "log_records",
+    Signal.TRACES: "spans",
+    Signal.METRICS: "metric_points",
+    Signal.PROFILES: "profile_samples",
+}
+# What prometheus-client adds to every counter and the Collector has not: the suffix, and when it was created.
+_CREATED = re.compile(rb"(?m)^(?:# \w+ )?otelbee_\w+_created\b.*\n")
+_TOTAL = re.compile(rb"(?m)^((?:# (?:HELP|TYPE) )?otelbee_\w+?)_total(?=[ {])")
+
+
+class QueueLevel(NamedTuple):
+    """How full a queue is, in bytes."""
+
+    size_bytes: int
+    capacity_bytes: int
+
+
+class Telemetry:
+    """Every counter and gauge of otelbee, in ``registry``."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register all metrics; a registry holds those of one service."""
+        self._registry = registry
+        self._levels: dict[Signal, QueueLevel] = {}
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"otelbee_{name}", text, labels, registry=registry)
+
+        def per_signal(name: str, text: str, *labels: str) -> dict[Signal, Counter]:
+            return {signal: counter(f"{name}_{items}", f"{text}: {items}", *labels) for signal, items in _ITEMS.items()}
+
+        self._accepted = per_signal("receiver_accepted", "Taken into the queue", "receiver")
+        self._refused = per_signal("receiver_refused", "Not taken into the queue", "receiver", "reason")
+        self._sent = per_signal("exporter_sent", "Delivered")
+        self._send_failed = per_signal("exporter_send_failed", "Not delivered, after all retries")
+        self._enqueue_failed = per_signal("exporter_enqueue_failed", "Not queued")
+        self._rejected = counter("source_rejected_records", "Could not be translated", "receiver", "reason")
+        self._counted = counter("source_counted_records", "What translators count, by name", "receiver", "name")
+        self._gaps = counter("source_gaps", "Times in which a source missed events", "receiver")
+        self._restarts = counter("source_restarts", "Restarts after an error", "receiver")
+        self._dropped = counter("dropped_items", "Lost after they were accepted, by reason", "data_type", "reason")
+        self._retried = counter("exporter_retries", "Export attempts after the first", "data_type")
+        self._source_up = Gauge("otelbee_source_up", "1 while a source has its peer", ["receiver"], registry=registry)
+        self._queue_size = Gauge("otelbee_exporter_queue_size", "Bytes in the queue", ["data_type"], registry=registry)
+        self._queue_capacity = Gauge(
+            "otelbee_exporter_queue_capacity", "Bytes that the queue may hold", ["data_type"], registry=registry
+        )
+        registry.register(_Process())
+
+    def accepted(self, source: str, signal: Signal, items: int) -> None:
+        """Count items of a source that the queue has."""
+        self._accepted[signal].labels(source).inc(items)
+
+    def refused(self, source: str, signal: Signal, items: int, reason: str) -> None:
+        """Count items that the queue did not take: ``queue_full`` or ``too_large``."""
+        self._refused[signal].labels(source, reason).inc(items)
+
+    def rejected(self, source: str, reason: str, n: int) -> None:
+        """Count records that could not be translated."""
+        self._rejected.labels(source, reason).inc(n)
+
+    def counted(self, source: str, name: str, n: int) -> None:
+        """Add to one of the things that a translator counts, ``excluded_self`` for example."""
+        self._counted.labels(source, name).inc(n)
+
+    def gap(self, source: str) -> None:
+        """Count a time in which a source missed events."""
+        self._gaps.labels(source).inc()
+
+    def restarted(self, source: str) -> None:
+        """Count a restart of a source that raised."""
+        self._restarts.labels(source).inc()
+
+    def source_up(self, source: str, up: bool) -> None:  # noqa: FBT001 - the value of a gauge
+        """Show whether a source has its peer."""
+        self._source_up.labels(source).set(up)
+
+    def sent(self, signal: Signal, items: int) -> None:
+        """Count items that the next stage has."""
+        self._sent[signal].inc(items)
+
+    def send_failed(self, signal: Signal, items: int) -> None:
+        """Count items that were given up."""
+        self._send_failed[signal].inc(items)
+
+    def enqueue_failed(self, signal: Signal, items: int) -> None:
+        """Count items that found no room."""
+        self._enqueue_failed[signal].inc(items)
+
+    def dropped(self, signal: Signal, items: int, reason: str) -> None:
+        """Count items that were accepted and are lost; ``reason`` is one of a few words."""
+        self._dropped.labels(signal.value, reason).inc(items)
+
+    def queue(self, signal: Signal, size_bytes: int, capacity_bytes: int) -> None:
+        """Show how full a queue is."""
+        self._levels[signal] = QueueLevel(size_bytes, capacity_bytes)
+        self._queue_size.labels(signal.value).set(size_bytes)
+        self._queue_capacity.labels(signal.value).set(capacity_bytes)
+
+    def retried(self, signal: Signal) -> None:
+        """Count an export attempt after the first."""
+        self._retried.labels(signal.value).inc()
+
+    def queues(self) -> dict[Signal, QueueLevel]:
+        """How full each queue was when it last said."""
+        return dict(self._levels)
+
+    def exposition(self) -> bytes:
+        """All metrics in the Prometheus text format, version 0.0.4."""
+        return _TOTAL.sub(rb"\1", _CREATED.sub(b"", generate_latest(self._registry)))
+
+
+class _Process(Collector):
+    """The Collector's ``process_*`` metrics, read from /proc when they are asked for."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def describe(self) -> Iterator[Metric]:
+        """Name no metric: registering must not read /proc."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read uptime, CPU time and resident memory of this process."""
+        times = os.times()
+        resident_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        yield CounterMetricFamily("otelbee_process_uptime", "Seconds since start", value=time.monotonic() - self._began)
+        yield CounterMetricFamily("otelbee_process_cpu_seconds", "CPU time, seconds", value=times.user + times.system)
+        yield GaugeMetricFamily(
+            "otelbee_process_memory_rss", "Resident bytes", value=resident_pages * os.sysconf("SC_PAGE_SIZE")
+        )
