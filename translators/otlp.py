@@ -1,0 +1,328 @@
+"""What is already OTLP: count it, check it, cut it into smaller requests, write it as JSON.
+
+Counting, checking and cutting walk the wire format (Protocol Buffers encoding) on the way from a request to its items
+and leave everything else as the bytes it is. The way is the same for every signal: resources, scopes, records; metrics
+go on through one of five kinds of data to data points, profiles to samples.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import deque
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from translators.batch import Batch, Part, Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from google.protobuf.message import Message
+
+    _Path = tuple[frozenset[int], ...]
+
+REQUESTS: Final[Mapping[Signal, type[Message]]] = {
+    Signal.LOGS: ExportLogsServiceRequest,
+    Signal.TRACES: ExportTraceServiceRequest,
+    Signal.METRICS: ExportMetricsServiceRequest,
+    Signal.PROFILES: ExportProfilesServiceRequest,
+}
+"""The message that ``Batch.data`` is, per signal."""
+
+_RECORDS: Final = (frozenset({1}), frozenset({2}), frozenset({2}))
+_PATHS: Final[Mapping[Signal, _Path]] = {
+    Signal.LOGS: _RECORDS,
+    Signal.TRACES: _RECORDS,
+    Signal.METRICS: (*_RECORDS, frozenset({5, 7, 9, 10, 11}), frozenset({1})),
+    Signal.PROFILES: (*_RECORDS, frozenset({2})),
+}
+"""The field numbers from a request to its items. All are below 16, so their tags have one byte."""
+
+_PROFILE_ONCE: Final = frozenset({7, 9, 10})
+"""Fields of a Profile that stay with its first piece: profile_id, which backends may use to tell duplicates, and the
+original payload with its format, which describes the whole."""
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_MORE = 0x80
+"""The bit of a varint's byte that says that another byte follows."""
+_VARINT_MAX_BYTES = 10
+
+
+class Malformed(ValueError):
+    """Bytes that are no OTLP request; the text says what is wrong at which byte offset."""
+
+
+def count_items(signal: Signal, data: bytes) -> int:
+    """Count log records, spans, data points or samples, looking at nothing inside them.
+
+    Raises:
+        Malformed: The way to the items is broken.
+    """
+    return _count(data, 0, len(data), _PATHS[signal])
+
+
+def validate(signal: Signal, data: bytes) -> None:
+    """Check the way to every item and the fields of the items themselves, but not what is in those fields.
+
+    Raises:
+        Malformed: A length, a tag or a wire type is wrong.
+    """
+    _count(data, 0, len(data), _PATHS[signal], into_items=True)
+
+
+def _count(data: bytes, position: int, end: int, path: _Path, *, into_items: bool = False) -> int:
+    numbers, rest = path[0], path[1:]
+    total = 0
+    for number, wire_type, start, value, stop in _fields(data, position, end):
+        if number not in numbers:
+            continue
+        if wire_type != _LENGTH:
+            raise Malformed(f"field {number} at byte {start} has wire type {wire_type} where a message belongs")
+        if rest:
+            total += _count(data, value, stop, rest, into_items=into_items)
+        else:
+            total += 1
+            if into_items:
+                deque(_fields(data, value, stop), maxlen=0)
+    return total
+
+
+def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Walk one message: (field number, wire type, offset of the tag, of the value, behind the value)."""
+    while position < end:
+        start = position
+        tag = data[position]
+        position += 1
+        if tag >= _MORE:
+            tag, position = _varint(data, start, end)
+        number, wire_type = tag >> 3, tag & 7
+        value = position
+        if wire_type == _LENGTH:
+            size, value = _varint(data, position, end)
+            position = value + size
+        elif wire_type == _VARINT:
+            _, position = _varint(data, position, end)
+        elif wire_type == _FIXED64:
+            position += 8
+        elif wire_type == _FIXED32:
+            position += 4
+        else:
+            raise Malformed(f"byte {start} begins a field of wire type {wire_type}, which OTLP does not use")
+        if number == 0:
+            raise Malformed(f"byte {start} begins a field with number 0, which does not exist")
+        if position > end:
+            raise Malformed(
+                f"field {number} at byte {start} needs {position - value} bytes, but its message ends {end - value} "
+                "bytes after its value begins"
+            )
+        yield number, wire_type, start, value, position
+
+
+def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
+    if position < end and (byte := data[position]) < _MORE:
+        return byte, position + 1
+    value = 0
+    for index in range(_VARINT_MAX_BYTES):
+        at = position + index
+        if at >= end:
+            raise Malformed(f"the varint at byte {position} is cut off by the end of its message")
+        byte = data[at]
+        value |= (byte & ~_MORE) << (7 * index)
+        if byte < _MORE:
+            return value, at + 1
+    raise Malformed(f"the varint at byte {position} is longer than {_VARINT_MAX_BYTES} bytes")
+
+
+class _Piece(NamedTuple):
+    data: bytes
+    items: int
+
+
+def split(batch: Batch, max_bytes: int) -> list[Batch]:
+    """Cut a batch into requests of at most ``max_bytes`` each, in order; every item keeps its resource and scope.
+
+    What is not on the way to the items (resource, scope, name of a metric, dictionary of profiles) is repeated in
+    every piece. A single item that is larger stays alone in its piece. What would leave less than a quarter of
+    ``max_bytes`` for items is not repeated: then its items stay together, so that the pieces never sum up to more than
+    a small multiple of the batch. A metric or a profile is cut only when it does not fit into one piece.
+
+    Raises:
+        Malformed: The data is no request of this signal.
+    """
+    if len(batch.data) <= max_bytes:
+        return [batch]
+    once = _PROFILE_ONCE if batch.signal is Signal.PROFILES else frozenset()
+    pieces = _pieces(batch.data, _PATHS[batch.signal], max_bytes, max_bytes // 4, once)
+    if len(pieces) == 1:
+        return [batch]
+    parts = _deal(batch.parts, [piece.items for piece in pieces])
+    return [Batch(batch.signal, piece.items, piece.data, own) for piece, own in zip(pieces, parts, strict=True)]
+
+
+def _pieces(data: bytes, path: _Path, room: int, least: int, once: frozenset[int]) -> list[_Piece]:
+    """Cut one message on the way to the items into messages of at most ``room`` bytes.
+
+    ``least`` is the fewest bytes for items that are worth a repeated envelope; ``once`` are the fields of the message
+    that holds the items which only its first piece keeps.
+    """
+    rest = path[1:]
+    kept: list[bytes] = []
+    fragments: list[_Piece] = []
+    inner: list[tuple[int, bytes, bytes]] = []
+    for number, _, start, value, stop in _fields(data, 0, len(data)):
+        if number in path[0]:
+            inner.append((number, data[start:stop], data[value:stop]))
+        elif number in once and not rest:
+            fragments.append(_Piece(data[start:stop], 0))
+        else:
+            kept.append(data[start:stop])
+    envelope = b"".join(kept)
+    room -= len(envelope)
+    if room < least:
+        return [_Piece(data, _count(data, 0, len(data), path))]
+    for number, field, message in inner:
+        if not rest:
+            fragments.append(_Piece(field, 1))
+        elif len(field) <= room:
+            fragments.append(_Piece(field, _count(message, 0, len(message), rest)))
+        else:
+            tag = bytes((number << 3 | _LENGTH,))
+            inner_room = room - len(tag) - len(_encoded(room))
+            fragments.extend(
+                _Piece(tag + _encoded(len(piece.data)) + piece.data, piece.items)
+                for piece in _pieces(message, rest, inner_room, least, once)
+            )
+    return list(_pack(envelope, fragments, room))
+
+
+def _pack(envelope: bytes, fragments: Sequence[_Piece], room: int) -> Iterator[_Piece]:
+    """Fill one envelope after another with as many consecutive fragments as ``room`` bytes hold."""
+    chunks, size, items = [envelope], 0, 0
+    for fragment in fragments:
+        if size and size + len(fragment.data) > room:
+            yield _Piece(b"".join(chunks), items)
+            chunks, size, items = [envelope], 0, 0
+        chunks.append(fragment.data)
+        size += len(fragment.data)
+        items += fragment.items
+    yield _Piece(b"".join(chunks), items)
+
+
+def _encoded(size: int) -> bytes:
+    octets = bytearray()
+    while size >= _MORE:
+        octets.append(size % _MORE | _MORE)
+        size >>= 7
+    octets.append(size)
+    return bytes(octets)
+
+
+def _deal(parts: Sequence[Part], counts: Sequence[int]) -> list[tuple[Part, ...]]:
+    """Share out parts over pieces of so many items, in order: joined batches keep the order of their parts."""
+    left = deque(parts)
+    dealt = []
+    for count in counts:
+        own = []
+        missing = count
+        while missing and left:
+            part = left.popleft()
+            taken = min(missing, part.items)
+            if taken:
+                own.append(part._replace(items=taken))
+            if part.items > taken:
+                left.appendleft(part._replace(items=part.items - taken))
+            missing -= taken
+        dealt.append(tuple(own))
+    return dealt
+
+
+def to_json(signal: Signal, data: bytes) -> str:
+    """Write a request as one line of JSON, as the Collector's file exporter does (v0.159, ``pdata/internal/json``).
+
+    OTLP's JSON, with the Collector's own choices: fields in the order of the .proto files, what has its default value
+    left out, but messages that are neither repeated nor in a oneof always written (``"scope":{}``); ids in
+    hexadecimal and left out when all zero; doubles in Go's notation.
+
+    Raises:
+        Malformed: The data is no request of this signal.
+    """
+    return orjson.dumps(_plain(parse(signal, data))).decode()
+
+
+def parse(signal: Signal, data: bytes) -> Any:
+    """Parse a request whole, for people to look at: the message is one of :data:`REQUESTS`.
+
+    Raises:
+        Malformed: The data is no request of this signal.
+    """
+    try:
+        return REQUESTS[signal].FromString(data)
+    except DecodeError as error:
+        raise Malformed(f"no {REQUESTS[signal].DESCRIPTOR.name}: {error}") from None
+
+
+_IDS: Final = frozenset({"trace_id", "span_id", "parent_span_id", "profile_id"})
+_always_written: dict[str, tuple[Any, ...]] = {}
+"""Per message type the fields that are written even when they are not set."""
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    descriptor = message.DESCRIPTOR
+    always = _always_written.get(descriptor.full_name)
+    if always is None:
+        always = _always_written[descriptor.full_name] = tuple(
+            field
+            for field in descriptor.fields
+            if field.message_type is not None and not field.is_repeated and field.containing_oneof is None
+        )
+    fields: list[tuple[Any, Any]] = list(message.ListFields())
+    if always:
+        present = {field for field, _ in fields}
+        fields += [(field, getattr(message, field.name)) for field in always if field not in present]
+    fields.sort(key=_declared)
+    plain = {}
+    for field, value in fields:
+        written = [_value(field, one) for one in value] if field.is_repeated else _value(field, value)
+        if written is not None:
+            plain[field.json_name] = written
+    return plain
+
+
+def _declared(item: tuple[FieldDescriptor, Any]) -> int:
+    return item[0].index
+
+
+def _value(field: FieldDescriptor, value: Any) -> Any:
+    kind = field.cpp_type
+    if kind == FieldDescriptor.CPPTYPE_MESSAGE:
+        return _plain(value)
+    if kind in (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64):
+        return str(value)
+    if kind == FieldDescriptor.CPPTYPE_DOUBLE:
+        return _double(value)
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        if field.name in _IDS:
+            return value.hex() if any(value) else None
+        return base64.b64encode(value).decode()
+    return value
+
+
+def _double(value: float) -> Any:
+    """A double as Go's strconv writes it: no exponent from 1e-6 to 1e21, no trailing ``.0``."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    text = repr(value)
+    if "e" in text and 1e-6 <= abs(value) < 1e21:  # noqa: PLR2004 - the limits of Go's encoding
+        text = format(Decimal(text), "f")
+    return orjson.Fragment(text.removesuffix(".0").encode())
