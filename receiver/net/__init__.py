@@ -1,0 +1,1 @@
+"""Channels and listeners made from typed configuration, and their TLS."""

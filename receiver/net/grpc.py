@@ -1,0 +1,210 @@
+"""gRPC channels from typed configuration, and calls that move bytes instead of messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+import grpc.aio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from receiver.net.tls import ClientTLS
+
+Metadata = tuple[tuple[str, str], ...]
+
+_KEEPALIVE_MS = 330_000
+"""grpc-go closes a connection whose client pings more often than every five minutes (``too_many_pings``)."""
+_BATCH = 256
+"""No turn of the loop handles more messages than this."""
+_LINGER_S = 0.005
+"""How long a batch that is not full waits for its next message."""
+
+
+class Target(NamedTuple):
+    """An endpoint as the user wrote it, in gRPC's terms."""
+
+    address: str
+    """gRPC's own target syntax."""
+    host: str
+    """Host without port; empty for a unix socket."""
+    socket_path: str
+    """Absolute path of a unix socket; empty for TCP."""
+    secure: bool | None
+    """What the scheme says: ``https`` True, ``http`` False, none None."""
+
+
+def parse_endpoint(endpoint: str) -> Target:
+    """Understand ``host:port``, ``unix:///path``, ``http(s)://host:port`` and ``dns:///host:port``.
+
+    Raises:
+        ValueError: The text is none of these; says what is wrong.
+    """
+    scheme, separator, rest = endpoint.partition("://")
+    if not separator:
+        return Target(endpoint, _host(endpoint, endpoint), "", None)
+    if scheme == "unix":
+        if not rest.startswith("/"):
+            raise ValueError(f"{endpoint!r} needs an absolute path: unix:///run/name.sock has three slashes")
+        return Target(f"unix:{rest}", "", rest, None)
+    if scheme in {"http", "https"}:
+        address = rest.rstrip("/")
+        if "/" in address:
+            raise ValueError(f"{endpoint!r} has a path, but gRPC takes none; write {scheme}://host:port")
+        return Target(address, _host(address, endpoint), "", scheme == "https")
+    if scheme == "dns":
+        address = rest.rpartition("/")[2]
+        return Target(f"dns:///{address}" if rest.startswith("/") else endpoint, _host(address, endpoint), "", None)
+    raise ValueError(
+        f"{endpoint!r} has an unknown scheme {scheme!r}; write host:port, unix:///path, http://, https:// or dns:///"
+    )
+
+
+def _host(address: str, endpoint: str) -> str:
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or (":" in host and not host.startswith("[")):
+        raise ValueError(f"{endpoint!r} has no port; write host:port, an IPv6 address in brackets")
+    if not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise ValueError(f"{endpoint!r} has no port between 1 and 65535 after the last colon")
+    return host.strip("[]")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host names this machine (or this network namespace) alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def channel(
+    endpoint: str,
+    tls: ClientTLS,
+    *,
+    authority: str = "",
+    max_recv_msg_size: int = 4 << 20,
+    options: Sequence[tuple[str, int | str]] = (),
+) -> grpc.aio.Channel:
+    """Make a channel; it connects by itself when it is first used.
+
+    Args:
+        endpoint: See :func:`parse_endpoint`. ``https`` means TLS and ``http`` plain text, whatever ``tls`` says.
+        tls: Plain text or TLS, and with which files.
+        authority: The ``:authority`` of the calls, and the name that the certificate must carry unless
+            ``tls.server_name_override`` says another.
+        max_recv_msg_size: Bytes; a larger message ends its call with RESOURCE_EXHAUSTED.
+        options: Further channel arguments of gRPC.
+
+    Raises:
+        ValueError: ``endpoint`` is none, or ``http`` contradicts the files that ``tls`` names.
+        StartError: A file of ``tls`` cannot be used.
+    """
+    target = parse_endpoint(endpoint)
+    if target.secure is False and tls.names_files:
+        raise ValueError(f"{endpoint!r} is plain text, but tls names certificate files; write https:// or remove them")
+    if target.secure is None:
+        credentials = tls.credentials()
+    else:
+        credentials = tls.model_copy(update={"insecure": not target.secure}).credentials()
+    arguments: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", max_recv_msg_size),
+        ("grpc.max_send_message_length", -1),
+    ]
+    if not target.socket_path:
+        # Notices a peer whose machine is gone, as slowly as grpc-go servers permit.
+        arguments += [("grpc.keepalive_time_ms", _KEEPALIVE_MS), ("grpc.http2.max_pings_without_data", 0)]
+    if target.socket_path or is_loopback(target.host):
+        # As in Go, and so in the Collector, http_proxy does not concern this machine.
+        arguments.append(("grpc.enable_http_proxy", 0))
+    if target.address.startswith("dns:"):
+        arguments.append(("grpc.lb_policy_name", "round_robin"))
+    if authority:
+        arguments.append(("grpc.default_authority", authority))
+    if credentials is None:
+        return grpc.aio.insecure_channel(target.address, options=[*arguments, *options])
+    if name := tls.server_name_override or authority:
+        arguments.append(("grpc.ssl_target_name_override", name))
+    return grpc.aio.secure_channel(target.address, credentials, options=[*arguments, *options])
+
+
+async def unary(
+    over: grpc.aio.Channel, method: str, request: bytes, *, timeout_s: float, metadata: Metadata = ()
+) -> bytes:
+    """Call ``/package.Service/Method`` with one serialised message and return the serialised answer.
+
+    Raises:
+        grpc.aio.AioRpcError: The call failed, after ``timeout_s`` seconds with DEADLINE_EXCEEDED.
+    """
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = over.unary_unary(method)
+    return await call(request, timeout=timeout_s, metadata=metadata)
+
+
+async def unary_stream(over: grpc.aio.Channel, method: str, request: bytes) -> AsyncGenerator[list[bytes], None]:
+    """Call a server-streaming method; iterate over its messages in arrival order, up to 256 at a time.
+
+    The iterator reads at most one batch ahead of its consumer, so that a consumer that waits makes HTTP/2 flow
+    control stop the sender. It ends with the call, and cancels it when it is closed.
+
+    Raises:
+        grpc.aio.AioRpcError: The call failed; every message that came before was yielded first.
+    """
+    method_call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = over.unary_stream(method)
+    call = method_call(request)
+    ahead = _ReadAhead(call)
+    reading = asyncio.create_task(ahead.read())
+    try:
+        while batch := await ahead.take():
+            yield batch
+        await reading
+    finally:
+        call.cancel()
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+            await reading
+
+
+class _ReadAhead:
+    """Joins the messages of a call into batches: grpc.aio hands them out one by one."""
+
+    def __init__(self, call: grpc.aio.UnaryStreamCall[bytes, bytes]) -> None:
+        self._call = call
+        self._messages: deque[bytes] = deque()
+        self._ended = False
+        self._some = asyncio.Event()
+        self._full = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def read(self) -> None:
+        """Read the call to its end, pausing while a batch waits to be taken."""
+        try:
+            async for message in self._call:
+                self._messages.append(message)
+                self._some.set()
+                if len(self._messages) >= _BATCH:
+                    self._full.set()
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            self._ended = True
+            self._some.set()
+            self._full.set()
+
+    async def take(self) -> list[bytes]:
+        """Return the next batch; empty at the end of the call."""
+        await self._some.wait()
+        if not self._full.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_S):
+                    await self._full.wait()
+        batch = list(self._messages)
+        self._messages.clear()
+        if not self._ended:
+            self._some.clear()
+            self._full.clear()
+        self._room.set()
+        return batch
