@@ -6,13 +6,13 @@ import asyncio
 import faulthandler
 import multiprocessing
 import os
-import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from peers import build, processes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -56,18 +56,10 @@ def shared_data(shared: Path) -> Callable[..., Path]:
     return find
 
 
-def unused_port() -> int:
-    """A TCP port of localhost that nobody listens on now. Prefer port 0 where the listener can tell its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def free_port() -> Callable[[], int]:
-    """A function that finds another free TCP port at each call."""
-    return unused_port
+    """A function that finds another free TCP port at each call. Prefer port 0 where the listener can tell its port."""
+    return processes.free_port
 
 
 @pytest_asyncio.fixture
@@ -104,3 +96,20 @@ def _no_thread_or_child_outlives() -> Iterator[None]:
         pytest.fail(f"{len(left)} thread(s) outlive the test: {left}", pytrace=False)
     if children := multiprocessing.active_children():
         pytest.fail(f"child processes outlive the test: {children}", pytrace=False)
+
+
+def require_program(path: Path) -> Path:
+    """A program that ``make peers`` builds; skips the calling test where it is absent, fails it where CI needs it."""
+    if path.exists():
+        return path
+    reason = f"{path.name} is not built: run make peers"
+    if must_have("PEERS"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def peers() -> None:
+    """The real Collector and the stand-in for Tetragon's agent are built; ``peers.processes`` starts them."""
+    require_program(build.otelcol())
+    require_program(build.tetragon())

@@ -130,13 +130,13 @@ func main() {
 	select {
 	case <-over:
 		agent.finish()
+		server.GracefulStop() // clients still read what was sent
 	case <-stop:
 		agent.stop()
+		server.Stop() // as the agent: its clients find the connection closed, UNAVAILABLE
 	case err = <-served:
 		log.Fatal(fmt.Errorf("serve: %w", err))
 	}
-	// Not GracefulStop: an agent that ends leaves its clients with UNAVAILABLE, and so does this.
-	server.Stop()
 	report("stats", agent.stats())
 }
 

@@ -1,0 +1,288 @@
+"""Programs that run beside a test: the real Collector, the stand-in for Tetragon's agent, and otelbee itself.
+
+Each is a context manager that starts the program, waits by condition until it is ready, and ends it. What a program
+writes lies in files of the test's folder, so that nothing has to be read while it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from peers import build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEADLINE_S = 30.0
+"""How long anything that should happen may take; nothing waits this long when all is well."""
+
+
+def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """Return the first true value of ``condition``; fail with ``what`` was waited for when there is none in time."""
+    end = time.monotonic() + deadline_s
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {deadline_s:g} s for {what}")
+        time.sleep(0.02)
+    return value
+
+
+def free_port() -> int:
+    """A TCP port of localhost that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Program:
+    """A process with its output in ``<folder>/<name>.out`` and ``.err``; both are kept over restarts."""
+
+    def __init__(self, name: str, command: Sequence[str | Path], folder: Path) -> None:
+        """Name the process; nothing runs before :meth:`start`."""
+        self.name = name
+        self.folder = folder
+        self._command = [str(part) for part in command]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start, and wait until ready."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process, if it still runs, whatever the test did."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def start(self) -> None:
+        """Start the process and wait until it is ready."""
+        out, err = self.folder / f"{self.name}.out", self.folder / f"{self.name}.err"
+        with out.open("ab") as stdout, err.open("ab") as stderr:
+            self._process = subprocess.Popen(
+                self._command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+            )
+        self.until(self.ready, "it is ready")
+
+    def ready(self) -> bool:
+        """Whether the process can be used."""
+        return True
+
+    def until(self, condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+        """Wait for ``condition``; fail at once, with its last words, when the process ends meanwhile."""
+
+        def met() -> T | None:
+            if value := condition():
+                return value
+            assert self.running, f"{self.name} ended before {what}:\n{self.errors()[-4000:]}"
+            return None
+
+        try:
+            return until(met, f"{self.name}: {what}", deadline_s)  # type: ignore[return-value] - a true value is no None
+        except TimeoutError as error:
+            error.add_note(f"{self.name} said:\n{self.errors()[-4000:]}")
+            raise
+
+    @property
+    def running(self) -> bool:
+        """Whether the process was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def wait(self, deadline_s: float = DEADLINE_S) -> int:
+        """Wait for the process to end by itself; its exit code."""
+        assert self._process is not None
+        return self._process.wait(deadline_s)
+
+    def stop(self, deadline_s: float = DEADLINE_S) -> int:
+        """Ask the process to end (SIGTERM) and wait; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(deadline_s)
+
+    def kill(self) -> None:
+        """End the process without a chance to do anything about it (SIGKILL)."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(DEADLINE_S)
+
+    def output(self) -> str:
+        """What it wrote to standard output so far."""
+        return (self.folder / f"{self.name}.out").read_text(errors="replace")
+
+    def errors(self) -> str:
+        """What it wrote to standard error so far."""
+        return (self.folder / f"{self.name}.err").read_text(errors="replace")
+
+
+class Collector(Program):
+    """The real Collector: OTLP/gRPC in; JSON and length-prefixed protobuf files out, and nothing kept back."""
+
+    def __init__(self, folder: Path, *, receiver: Mapping[str, Any] | None = None) -> None:
+        """Write its configuration; ``receiver`` adds to the settings of the OTLP receiver's gRPC server."""
+        self.port, self._health = free_port(), free_port()
+        self.json, self.proto = folder / "collector.jsonl", folder / "collector.pb"
+        # With rotation the file exporter writes at once; without, it buffers for a second what it already acknowledged.
+        files = {
+            "file/json": {"path": str(self.json), "format": "json", "rotation": {"max_megabytes": 1000}},
+            "file/proto": {"path": str(self.proto), "format": "proto", "rotation": {"max_megabytes": 1000}},
+        }
+        pipeline = {"receivers": ["otlp"], "exporters": list(files)}
+        config = {
+            "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": self.endpoint, **(receiver or {})}}}},
+            "exporters": files,
+            "extensions": {"health_check": {"endpoint": f"127.0.0.1:{self._health}"}},
+            "service": {
+                "extensions": ["health_check"],
+                "pipelines": {"logs": pipeline},
+                "telemetry": {"metrics": {"level": "none"}},
+            },
+        }
+        (folder / "collector.yaml").write_text(json.dumps(config))
+        flags = ["--feature-gates=service.profilesSupport", f"--config={folder / 'collector.yaml'}"]
+        super().__init__("collector", [build.otelcol(), *flags], folder)
+
+    @property
+    def endpoint(self) -> str:
+        """``host:port`` of its OTLP receiver."""
+        return f"127.0.0.1:{self.port}"
+
+    def ready(self) -> bool:
+        """Whether its health check says so."""
+        return _status(f"http://127.0.0.1:{self._health}/") == 200
+
+    def requests(self) -> Iterator[ExportLogsServiceRequest]:
+        """What it received so far, as the file exporter's protobuf file has it: 4-byte big-endian length, message."""
+        data = self.proto.read_bytes() if self.proto.exists() else b""
+        position = 0
+        while position + 4 <= len(data):
+            end = position + 4 + int.from_bytes(data[position : position + 4], "big")
+            if end > len(data):
+                return
+            yield ExportLogsServiceRequest.FromString(data[position + 4 : end])
+            position = end
+
+    def records(self) -> list[Any]:
+        """Every log record that it received so far."""
+        return [
+            record
+            for request in self.requests()
+            for resource in request.resource_logs
+            for scope in resource.scope_logs
+            for record in scope.log_records
+        ]
+
+    def json_requests(self) -> list[dict[str, Any]]:
+        """What it received so far, as the file exporter's JSON file has it."""
+        return [json.loads(line) for line in self.json.read_text().splitlines()] if self.json.exists() else []
+
+    def received(self, count: int) -> list[Any]:
+        """Wait until it has ``count`` log records or more."""
+        self.until(lambda: len(self.records()) >= count, f"it has {count} log records")
+        return self.records()
+
+
+class TetragonPeer(Program):
+    """The stand-in for Tetragon's agent; ``flags`` as its ``--help`` has them."""
+
+    def __init__(self, folder: Path, *files: Path, flags: Sequence[str] = (), name: str = "tetragon") -> None:
+        """Serve ``files`` on a unix socket in ``folder``; by default from the first client on, until it is ended."""
+        self.address = f"unix://{folder / 'tetragon.sock'}"
+        recordings = [f"--file={path}" for path in files]
+        command = [build.tetragon(), f"--listen={self.address}", "--wait-for-client", "--linger", *flags, *recordings]
+        super().__init__(name, command, folder)
+        self._before = 0
+
+    def start(self) -> None:
+        """Start; what an earlier run reported is no longer looked at."""
+        path = self.folder / f"{self.name}.out"
+        self._before = path.stat().st_size if path.exists() else 0
+        super().start()
+
+    def ready(self) -> bool:
+        """Whether it listens."""
+        return bool(self.reported("listening"))
+
+    def reported(self, event: str) -> list[dict[str, Any]]:
+        """Its reports of one kind so far: ``listening``, ``client``, ``client_gone``, ``end``, ``stats``."""
+        with (self.folder / f"{self.name}.out").open("rb") as output:
+            output.seek(self._before)
+            lines = [json.loads(line) for line in output if line.endswith(b"\n")]
+        return [line for line in lines if line["event"] == event]
+
+    def report(self, event: str) -> dict[str, Any]:
+        """Wait for a report of one kind; the last one."""
+        return self.until(lambda: self.reported(event), f"it reports {event!r}")[-1]
+
+
+class Otelbee(Program):
+    """``otelbee run`` with a configuration; its health and metrics are on a free port."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Write the configuration; JSON is YAML."""
+        self._own = f"127.0.0.1:{free_port()}"
+        telemetry = {"endpoint": self._own, **config.get("telemetry", {})}
+        path = folder / "otelbee.yaml"
+        path.write_text(json.dumps({**config, "telemetry": telemetry}))
+        super().__init__("otelbee", [sys.executable, "-m", "receiver.cli", "run", "--config", path], folder)
+
+    def ready(self) -> bool:
+        """Whether ``/ready`` says so."""
+        return _status(f"http://{self._own}/ready") == 200
+
+    def metrics(self) -> dict[str, float]:
+        """Its metrics by name, summed over their labels; use :meth:`metric` for one set of labels."""
+        sums: dict[str, float] = {}
+        for name, _, value in self._samples():
+            sums[name] = sums.get(name, 0.0) + value
+        return sums
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry ``labels``; 0 when there are none."""
+        wanted = {f'{key}="{value}"' for key, value in labels.items()}
+        return sum(value for sample, have, value in self._samples() if sample == name and wanted <= have)
+
+    def _samples(self) -> Iterator[tuple[str, set[str], float]]:
+        with urllib.request.urlopen(f"http://{self._own}/metrics", timeout=5) as response:
+            text = response.read().decode()
+        for match in re.finditer(r"^(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE):
+            yield match[1], set(re.findall(r'\w+="[^"]*"', match[2] or "")), float(match[3])
+
+
+def run_otelbee(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run one of otelbee's commands that end by themselves."""
+    return subprocess.run(
+        [sys.executable, "-m", "receiver.cli", *map(str, arguments)],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        timeout=DEADLINE_S * 2,
+        env={key: value for key, value in os.environ.items() if not key.startswith("OTELBEE__")},
+        check=False,
+    )
+
+
+def _status(url: str) -> int:
+    """The HTTP status of ``url``; 0 while nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            status: int = response.status
+            return status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return 0
