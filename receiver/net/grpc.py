@@ -43,34 +43,33 @@ def parse_endpoint(endpoint: str) -> Target:
     """Understand ``host:port``, ``unix:///path``, ``http(s)://host:port`` and ``dns:///host:port``.
 
     Raises:
-        ValueError: The text is none of these; says what is wrong.
+        ValueError: The text is none of these. Its message continues the sentence "<endpoint> is".
     """
     scheme, separator, rest = endpoint.partition("://")
     if not separator:
-        return Target(endpoint, _host(endpoint, endpoint), "", None)
+        return Target(endpoint, _host(endpoint), "", None)
     if scheme == "unix":
         if not rest.startswith("/"):
-            raise ValueError(f"{endpoint!r} needs an absolute path: unix:///run/name.sock has three slashes")
+            raise ValueError("not an absolute path: unix:///run/name.sock has three slashes")
         return Target(f"unix:{rest}", "", rest, None)
     if scheme in {"http", "https"}:
         address = rest.rstrip("/")
         if "/" in address:
-            raise ValueError(f"{endpoint!r} has a path, but gRPC takes none; write {scheme}://host:port")
-        return Target(address, _host(address, endpoint), "", scheme == "https")
+            raise ValueError(f"not for gRPC, which takes no path; write {scheme}://host:port")
+        return Target(address, _host(address), "", scheme == "https")
     if scheme == "dns":
-        address = rest.rpartition("/")[2]
-        return Target(f"dns:///{address}" if rest.startswith("/") else endpoint, _host(address, endpoint), "", None)
+        return Target(endpoint, _host(rest.rpartition("/")[2]), "", None)
     raise ValueError(
-        f"{endpoint!r} has an unknown scheme {scheme!r}; write host:port, unix:///path, http://, https:// or dns:///"
+        f"not an endpoint: unknown scheme {scheme}://; write host:port, unix:///path, http://, https:// or dns:///host:port"
     )
 
 
-def _host(address: str, endpoint: str) -> str:
+def _host(address: str) -> str:
     host, separator, port = address.rpartition(":")
     if not separator or not host or (":" in host and not host.startswith("[")):
-        raise ValueError(f"{endpoint!r} has no port; write host:port, an IPv6 address in brackets")
-    if not port.isdigit() or not 0 < int(port) < 1 << 16:
-        raise ValueError(f"{endpoint!r} has no port between 1 and 65535 after the last colon")
+        raise ValueError("not an endpoint: it has no port; write host:port, an IPv6 address in brackets")
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 1 << 16:
+        raise ValueError("not an endpoint: no port between 1 and 65535 follows the last colon")
     return host.strip("[]")
 
 
@@ -106,7 +105,7 @@ def channel(
     """
     target = parse_endpoint(endpoint)
     if target.secure is False and tls.names_files:
-        raise ValueError(f"{endpoint!r} is plain text, but tls names certificate files; write https:// or remove them")
+        raise ValueError("not for TLS, but tls names certificate files; write https:// or remove them")
     if target.secure is None:
         credentials = tls.credentials()
     else:

@@ -1,0 +1,210 @@
+"""The stream itself: connect, read, hand on, and come back after every loss."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from receiver.errors import PermanentSourceError, StartError, TooLarge
+from receiver.identity import self_exclude
+from receiver.net.backoff import Backoff
+from receiver.net.grpc import channel, unary, unary_stream
+from receiver.sources.tetragon.diagnosis import connection_problem, refusal, stream_problem
+from receiver.sources.tetragon.discovery import DiscoveryError, Problem, discovered_address
+from translators.batch import Exclude, Origin
+from translators.pb import tetragon_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from receiver.sources.tetragon.config import Config
+    from receiver.types import Intake
+
+GET_EVENTS = "/tetragon.FineGuidanceSensors/GetEvents"
+GET_VERSION = "/tetragon.FineGuidanceSensors/GetVersion"
+
+_DEADLINE_S = 5.0
+"""For GetVersion, which the agent answers from memory."""
+_SETTLE_S = 1.0
+"""A stream without events counts as open after this long: the agent sends no headers before its first event."""
+_REFUSAL_S = 10.0
+"""The agent compiles filters before anything else, so a refusal of the request comes within this time."""
+_PAUSE_S = 1.0
+"""A pipeline that takes longer than this for a batch is reported as full."""
+
+
+class _Loss(NamedTuple):
+    """When a stream that was open was lost, and why."""
+
+    at: str
+    reason: str
+
+
+class Source:
+    """Reads ``GetEvents`` of one agent, for as long as it runs.
+
+    The agent keeps nothing for a client that is away (no replay, no sequence numbers), so each time between two
+    streams is reported as one ``otelbee.source.gap``.
+    """
+
+    def __init__(self, config: Config, *, backoff: Backoff | None = None) -> None:
+        """Keep the configuration; nothing is opened before :meth:`run`."""
+        self._config = config
+        self._backoff = backoff or Backoff()
+        self._request = config.filters.request()
+        self._exclude = Exclude()
+        self._open = False
+        self._loss: _Loss | None = None
+        self._said: tuple[bool, str] | None = None
+
+    async def run(self, intake: Intake) -> None:
+        """Read until cancelled.
+
+        Raises:
+            StartError: A file of ``tls`` cannot be used; before the start is reported.
+            PermanentSourceError: The agent refused the filters.
+        """
+        self._config.tls.credentials()
+        self._exclude = _excluded(self._config)
+        intake.started(None)
+        loop = asyncio.get_running_loop()
+        delays = self._backoff.delays_s()
+        while True:
+            begun = loop.time()
+            problem = await self._session(intake)
+            self._say(intake, up=False, kind=problem.kind, reason=problem.text)
+            if loop.time() - begun > self._backoff.max_s:
+                delays = self._backoff.delays_s()
+            await asyncio.sleep(next(delays))
+
+    async def _session(self, intake: Intake) -> Problem:
+        """Connect and read to the end of one stream; return why it ended."""
+        config = self._config
+        try:
+            endpoint = config.endpoint or discovered_address(config.discovery_file)
+        except DiscoveryError as error:
+            return error.problem
+        try:
+            connection = channel(
+                endpoint,
+                config.tls,
+                authority=config.authority,
+                max_recv_msg_size=int(config.max_recv_msg_size),
+                # Without a pool of its own a new channel would inherit the old one's backoff, of up to two minutes.
+                options=[("grpc.use_local_subchannel_pool", 1)],
+            )
+        except StartError as error:
+            return Problem("tls_files", str(error))
+        async with connection:
+            try:
+                answer = await unary(connection, GET_VERSION, b"", timeout_s=_DEADLINE_S)
+                version = tetragon_pb2.GetVersionResponse.FromString(answer).version
+            except grpc.aio.AioRpcError as error:
+                found_in = None if config.endpoint else config.discovery_file
+                return connection_problem(error, endpoint, discovery_file=found_in, timeout_s=_DEADLINE_S)
+            except DecodeError:
+                return Problem("not_tetragon", f"{endpoint} answers GetVersion with no version: correct endpoint")
+            stream = unary_stream(connection, GET_EVENTS, self._request.SerializeToString())
+            return await self._read(intake, stream, endpoint, version)
+
+    async def _read(
+        self, intake: Intake, stream: AsyncGenerator[list[bytes], None], endpoint: str, version: str
+    ) -> Problem:
+        """Read one stream to its end; return why it ended."""
+        origin = Origin(peer_version=version, exclude=self._exclude)
+        connected = f"connected to {endpoint}" + (f", Tetragon {version}" if version else "")
+        asked_s, events = asyncio.get_running_loop().time(), 0
+        self._open = False
+        problem = Problem("failed", "the source failed and was restarted")
+        try:
+            async with contextlib.aclosing(stream):
+                batch = await self._first(intake, stream, connected)
+                while batch:
+                    events += len(batch)
+                    await self._emit(intake, batch, origin, connected)
+                    batch = await anext(stream, [])
+            problem = stream_problem(None, endpoint, 0)
+        except grpc.aio.AioRpcError as error:
+            problem = stream_problem(error, endpoint, int(self._config.max_recv_msg_size))
+            early = events == 0 and asyncio.get_running_loop().time() - asked_s < _REFUSAL_S
+            if early and self._request.ByteSize() and (text := refusal(error)):
+                problem = Problem("refused", f"the agent at {endpoint} refuses filters: {text}; correct filters")
+                self._say(intake, up=False, kind=problem.kind, reason=problem.text)
+                raise PermanentSourceError(problem.text) from None
+        finally:
+            if self._open and self._loss is None:
+                self._loss = _Loss(_rfc3339_now(), problem.text)
+        return problem
+
+    async def _first(self, intake: Intake, stream: AsyncGenerator[list[bytes], None], connected: str) -> list[bytes]:
+        """Wait for the first batch; report the stream as open with it, or before it when it has not failed at once."""
+        asked_at = _rfc3339_now()
+        first = asyncio.ensure_future(anext(stream, []))
+        try:
+            await asyncio.wait({first}, timeout=_SETTLE_S)
+            if not first.done() or (first.exception() is None and first.result()):
+                self._open = True
+                self._say(intake, up=True, kind="connected", reason=connected)
+                await self._report_gap(intake, asked_at)
+            return await first
+        finally:
+            if not first.done():
+                first.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await first
+
+    async def _report_gap(self, intake: Intake, until: str) -> None:
+        if self._loss is not None:
+            attributes = {
+                "otelbee.gap.from": self._loss.at,
+                "otelbee.gap.to": until,
+                "otelbee.gap.reason": self._loss.reason,
+            }
+            await intake.event("otelbee.source.gap", attributes)
+            self._loss = None
+
+    async def _emit(self, intake: Intake, batch: Sequence[bytes], origin: Origin, connected: str) -> None:
+        """Hand a batch on. While the pipeline has no room this waits, and so does the agent's end of the stream."""
+        paused = asyncio.get_running_loop().call_later(_PAUSE_S, self._say_paused, intake)
+        try:
+            await intake.emit("protobuf", batch, origin, wait=True)
+        except TooLarge:
+            # A batch is at most 256 events; the queue may well hold half of them. One event alone is the intake's loss
+            # to count.
+            if len(batch) > 1:
+                half = len(batch) // 2
+                await self._emit(intake, batch[:half], origin, connected)
+                await self._emit(intake, batch[half:], origin, connected)
+        finally:
+            paused.cancel()
+        self._say(intake, up=True, kind="connected", reason=connected)
+
+    def _say_paused(self, intake: Intake) -> None:
+        self._say(
+            intake,
+            up=True,
+            kind="paused",
+            reason="the queue is full, so reading has stopped: the agent drops events without a word once its own "
+            "queue for this client (10,000 events) is full; see to the exporter, or raise sending_queue.queue_size",
+        )
+
+    def _say(self, intake: Intake, *, up: bool, kind: str, reason: str) -> None:
+        """Report a state, once per change."""
+        if self._said != (up, kind):
+            self._said = (up, kind)
+            intake.state(up, reason)
+
+
+def _excluded(config: Config) -> Exclude:
+    own = self_exclude() if config.exclude_self else Exclude()
+    named = config.exclude.processes()
+    return Exclude(own.pids | named.pids, own.container_ids | named.container_ids, own.pod_uids | named.pod_uids)
+
+
+def _rfc3339_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
