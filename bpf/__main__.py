@@ -1,0 +1,99 @@
+"""The privileged side of otelbee: loads kernel programs and hands their raw records to one receiver.
+
+Run as ``python3 -I bpf/`` by the distribution's interpreter, with uid 0, CAP_BPF and CAP_PERFMON. It listens on a unix
+socket only, reads nothing from it, decodes nothing, and writes nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import btf
+import frames
+import installation
+import layout
+import loader
+import server
+import tracefs
+from version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CANNOT_RUN_HERE = 2
+_INIT_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+_EXPECTED = (
+    btf.BtfError, installation.UnsafeError, layout.LayoutError, loader.LoadError, server.SocketError, tracefs.TracefsError
+)  # fmt: skip
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -I bpf/", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("--program", action="append", choices=sorted(layout.PROGRAMS), help="repeat for several")
+    parser.add_argument("--socket", type=Path, default=Path("/run/otelbee/bpf.sock"), help="default: %(default)s")
+    parser.add_argument("--socket-gid", type=int, help="the group that may open the socket, besides root")
+    parser.add_argument("--allow-uid", type=int, action="append", help="a user that may connect; repeat for several")
+    parser.add_argument("--mount-tracefs", action="store_true", help="only mount tracefs where it is not, and exit")
+    arguments = parser.parse_args(argv)
+    if not arguments.mount_tracefs and not arguments.program:
+        parser.error("name at least one --program")
+    return arguments
+
+
+def _flags(programs: Sequence[str]) -> list[str]:
+    """Return the compiler flags for this kernel; its type information is forgotten again, 60 MB of it."""
+    folder = tracefs.find()
+    needed = {tracepoint for name in programs for tracepoint in layout.PROGRAMS[name].tracepoints}
+    formats = {tracepoint: tracefs.read_format(folder, *tracepoint) for tracepoint in needed}
+    loader.missing_fields(programs, formats)
+    controller = layout.controller(Path("/proc/cgroups").read_text(encoding="ascii"))
+    return layout.flags(btf.read(), controller, formats.get(("sched", "sched_process_exit"), {}))
+
+
+def _host_pids(*pids: int) -> list[int]:
+    """Return pids that are those of the first pid namespace, as records have them; none in a namespace of our own."""
+    return list(pids) if Path("/proc/self/ns/pid").stat().st_ino == _INIT_PID_NAMESPACE else []
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    installation.check(Path(__file__).parent, installation.trusted_uids())
+    if arguments.mount_tracefs:
+        tracefs.mount()
+        return
+    flags = _flags(arguments.program)
+    records = hashlib.sha256(loader.RECORDS.read_bytes()).hexdigest()
+    programs = dict.fromkeys(arguments.program, records)
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    with server.listen(arguments.socket, arguments.socket_gid) as listener:
+        try:
+            serving = server.Server(
+                listener,
+                frozenset(arguments.allow_uid or (os.getuid(),)),
+                lambda peer: frames.hello(VERSION, boot_id, programs, _host_pids(os.getpid(), peer)),
+            )
+            loaded = loader.load(tuple(programs), flags, serving.receive)
+            server.say(f"{', '.join(programs)} attached; listening at {arguments.socket}")
+            serving.run(loaded)
+            loaded.close()
+        finally:
+            arguments.socket.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Run; return the exit code: 2 when this machine or installation cannot, with one line that says why."""
+    try:
+        _run(_arguments(sys.argv[1:]))
+    except _EXPECTED as error:
+        server.say(str(error))
+        return _CANNOT_RUN_HERE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,4 @@
+#ifndef OTELBEE_SCHED_H
+#define OTELBEE_SCHED_H
+#define TASK_COMM_LEN 16
+#endif

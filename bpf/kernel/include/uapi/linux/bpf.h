@@ -1,0 +1,1 @@
+/* BCC ships its own copy of bpf.h; this only satisfies the include. */

@@ -1,0 +1,1 @@
+/* Included by BCC for socket filters, which we have none of. */
