@@ -1,0 +1,257 @@
+"""The command ``otelbee``: arguments, signals and exit codes. Nobody else prints or exits.
+
+Exit codes: 0 done; 1 it ran but not all went well; 2 wrong usage, configuration or start; 141 nobody reads the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from receiver import app, logs, replay
+from receiver.config import load, load_for_translation
+from receiver.errors import ConfigError, OtelbeeError, StartError
+from receiver.layers import ENVIRONMENT_PREFIX
+from receiver.registry import EXPORTERS, SOURCES
+from receiver.translation import Refused, translate
+from translators.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+_FAILED, _WRONG, _NO_READER = 1, 2, 128 + signal.SIGPIPE
+
+_WHAT_TO_DO = """\
+otelbee run: there is no configuration. Write a file, for example otelbee.yaml:
+
+    sources:
+      tetragon: {}
+    exporter:
+      otlp_grpc:
+        endpoint: localhost:4317
+        tls:
+          insecure: true
+
+and start with:  otelbee run --config otelbee.yaml
+Every key is in docs/config.md. OTEL_EXPORTER_OTLP_* is not read.\
+"""
+
+_CONFIG_HELP = """\
+Later layers win: --config files in order (maps merge, lists are replaced), --set, then the environment:
+OTELBEE__EXPORTER__OTLP_GRPC__ENDPOINT=localhost:4317 sets exporter::otlp_grpc::endpoint.
+Any value may be ${env:NAME} or ${env:NAME:-default}; $$ is a dollar sign.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = given.command
+    try:
+        code = command(given)
+        sys.stdout.flush()
+    except (ConfigError, StartError) as error:
+        _complain(str(error))
+        return _WRONG
+    except OtelbeeError as error:
+        _complain(str(error))
+        return _FAILED
+    except BrokenPipeError:
+        # Python flushes stdout once more on its way out, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NO_READER
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="otelbee",
+        description="The eBPF companion of the OpenTelemetry Collector: eBPF tools in, typed OTLP out.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str, **more: Any) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter, **more
+        )
+        added.set_defaults(command=command)
+        return added
+
+    for name, command, text in (
+        ("run", _run, "Run the service until SIGTERM or SIGINT; a second signal stops at once."),
+        ("validate", _validate, "Check the configuration: silent when it is right, every problem when not."),
+    ):
+        _add_layers(add(name, command, text, epilog=_CONFIG_HELP))
+    add("components", _components, "List the sources and exporters of this build.")
+    _add_translate(add("translate", _translate, "Translate one tool's recorded data to OTLP on standard output."))
+    _add_replay(add("replay", _replay, "Serve recorded events as the tool itself would."))
+    add("version", _version, "Print the version.")
+    return parser
+
+
+def _add_layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", action="append", default=[], type=Path, metavar="FILE", help="a YAML file; may be repeated"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="one value, for example exporter.otlp_grpc.endpoint=localhost:4317; write :: between keys that hold dots",
+    )
+
+
+def _add_translate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=f"whose data it is: {', '.join(SOURCES)}")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help="the data, gzip or not; - (the default) is standard input"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("json", "proto"),
+        default="json",
+        help="as the Collector's file exporter writes: a line of JSON, or 4-byte length and message (default: json)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="an option of the source, or one below resource or redaction, for example redaction.enabled=false",
+    )
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", choices=["tetragon"], help="what to play: tetragon")
+    parser.add_argument("file", metavar="FILE", type=Path, help="its recorded events, gzip or not")
+    parser.add_argument("--listen", required=True, metavar="ADDRESS", help="host:port, or unix:///path")
+    parser.add_argument("--rate", type=_positive, metavar="N", help="events per second (default: as fast as they go)")
+    parser.add_argument("--loop", action="store_true", help="begin anew after the last event")
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+def _run(given: argparse.Namespace) -> int:
+    if not given.config and not given.set and not any(name.startswith(ENVIRONMENT_PREFIX) for name in os.environ):
+        _complain(_WHAT_TO_DO)
+        return _WRONG
+    config = load(given.config, given.set, os.environ)
+    logging_ends = logs.configure(config.telemetry.logs.level, config.telemetry.logs.encoding, sys.stderr)
+    try:
+        return _until_signalled(lambda shutdown: app.run(config, shutdown, sys.stdout))
+    finally:
+        logging_ends()
+
+
+def _validate(given: argparse.Namespace) -> int:
+    load(given.config, given.set, os.environ)
+    return 0
+
+
+def _components(_: argparse.Namespace) -> int:
+    print("sources:")
+    for name, entry in SOURCES.items():
+        print(f"  - name: {name}\n    stability: {entry.stability}")
+    print("exporters:")
+    for name in EXPORTERS:
+        print(f"  - name: {name}")
+    return 0
+
+
+def _translate(given: argparse.Namespace) -> int:
+    config = load_for_translation(given.source, given.set, os.environ)
+    name = "standard input" if given.file == "-" else given.file
+    code = 0
+    with _opened(given.file) as stream:
+        for piece in translate(config, stream, given.format):
+            if isinstance(piece, Refused):
+                code = _FAILED
+                _complain(": ".join(part for part in (name, *piece) if part))
+            else:
+                sys.stdout.buffer.write(piece)
+    return code
+
+
+def _opened(file: str) -> BinaryIO:
+    try:
+        return sys.stdin.buffer if file == "-" else Path(file).open("rb")
+    except OSError as error:
+        raise StartError(f"{file}: {error.strerror}") from error
+
+
+def _replay(given: argparse.Namespace) -> int:
+    logging_ends = logs.configure("info", "console", sys.stderr)
+    try:
+        return _until_signalled(
+            lambda shutdown: replay.serve(
+                given.file,
+                given.listen,
+                shutdown=shutdown,
+                rate=given.rate,
+                loop=given.loop,
+                started=lambda address: _complain(f"{given.file} is served at {address}"),
+            )
+        )
+    finally:
+        logging_ends()
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"otelbee {VERSION}")
+    return 0
+
+
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _until_signalled(run: Callable[[Awaitable[object]], Coroutine[Any, Any, None]]) -> int:
+    """Run until SIGTERM or SIGINT, which ends it gracefully; a second one cancels it."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        shutdown: asyncio.Future[None] = loop.create_future()
+        task = asyncio.ensure_future(run(shutdown))
+
+        def stop() -> None:
+            if shutdown.done():
+                task.cancel()
+            else:
+                shutdown.set_result(None)
+
+        for number in signals:
+            loop.add_signal_handler(number, stop)
+        try:
+            await task
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    try:
+        asyncio.run(serve())
+    except asyncio.CancelledError:
+        _complain("stopped at once by a second signal; what was queued in memory is lost")
+        return _FAILED
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

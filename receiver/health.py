@@ -1,0 +1,134 @@
+"""What otelbee says about itself over HTTP: ``/metrics``, ``/live`` and ``/ready``."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from receiver.errors import StartError
+from translators.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from receiver.intake import SourceIntake
+    from receiver.telemetry import Telemetry
+
+_BACKLOG = 128
+_ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+"""Of a name's addresses, those that this machine does not have: ``localhost`` is ``::1`` even where IPv6 is off."""
+
+
+class Health:
+    """What ``/ready`` answers from; the composition root keeps it up to date."""
+
+    def __init__(self, telemetry: Telemetry, sources: Mapping[str, SourceIntake]) -> None:
+        """Report on ``sources`` and on the queues that ``telemetry`` knows of."""
+        self.phase = "starting"
+        """``starting``, ``running`` or ``stopping``."""
+        self.telemetry = telemetry
+        self._sources = sources
+
+    def report(self) -> tuple[bool, dict[str, Any]]:
+        """Whether otelbee is ready, and why: a peer that is away is in the body, but no reason to be not ready."""
+        queues = self.telemetry.queues()
+        full = [signal.value for signal, level in queues.items() if level.size_bytes >= level.capacity_bytes]
+        ready = self.phase == "running" and not full
+        return ready, {
+            "status": "ready" if ready else f"queue full: {', '.join(full)}" if full else self.phase,
+            "version": VERSION,
+            "sources": {
+                name: {
+                    "up": intake.current.up,
+                    "paused": intake.current.paused,
+                    "reason": intake.current.reason,
+                    "address": intake.current.address,
+                }
+                for name, intake in self._sources.items()
+            },
+            "queue": {signal.value: level._asdict() for signal, level in queues.items()},
+        }
+
+
+@asynccontextmanager
+async def serve(health: Health, endpoint: str) -> AsyncIterator[str]:
+    """Serve at ``endpoint`` (``host:port``, port 0 for any) while the context is open; gives the address bound.
+
+    Raises:
+        StartError: the address cannot be bound.
+    """
+    application = web.Application()
+    application["health"] = health
+    application.add_routes([web.get("/metrics", _metrics), web.get("/live", _live), web.get("/ready", _ready)])
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    async with AsyncExitStack() as stack:
+        listeners = _listen(endpoint)
+        for listener in listeners:
+            stack.callback(listener.close)
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        for listener in listeners:
+            await web.SockSite(runner, listener).start()
+        host, port = listeners[0].getsockname()[:2]
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _listen(endpoint: str) -> list[socket.socket]:
+    host, _, port = endpoint.rpartition(":")
+    listeners: list[socket.socket] = []
+    try:
+        addresses = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in addresses:
+            try:
+                listeners.append(_bound(family, kind, protocol, address))
+            except OSError as error:
+                if error.errno not in _ABSENT or (address == addresses[-1][4] and not listeners):
+                    raise
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        taken = "another process listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise StartError(
+            f"telemetry::endpoint: cannot listen on {endpoint}: {taken}; choose another address"
+        ) from error
+    return listeners
+
+
+def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)  # noqa: FBT003 - the socket module's signature
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return web.Response(
+        body=_of(request).telemetry.exposition(),
+        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+    )
+
+
+async def _live(_: web.Request) -> web.Response:
+    return web.json_response({"status": "live", "version": VERSION})
+
+
+async def _ready(request: web.Request) -> web.Response:
+    ready, report = _of(request).report()
+    return web.json_response(report, status=200 if ready else 503)
+
+
+def _of(request: web.Request) -> Health:
+    health: Health = request.app["health"]
+    return health

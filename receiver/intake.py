@@ -1,0 +1,183 @@
+"""What a source is given: its one way in. Translates in short turns, admits to the queue, reports the source's state."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from receiver.errors import QueueFull, TooLarge
+from receiver.types import Outcome
+from translators.event import own_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from receiver.registry import Shared
+    from receiver.telemetry import Telemetry
+    from receiver.types import Queue
+    from translators.batch import Batch, Origin, Rejection, Translation, Translator
+
+_log = logging.getLogger(__name__)
+
+MAX_TURN_RECORDS = 256
+MAX_TURN_S = 0.005
+"""No turn of the loop translates for longer, as far as the last turn's pace can tell."""
+_FIRST_TURN_RECORDS = 32
+_PAUSE_S = 1.0
+"""A source whose records wait for room longer than this is shown as paused."""
+_RESUME_S = 2.0
+"""Shown as resumed when no records waited that long; more than a pause, so that a slow queue does not flap."""
+
+GAP_EVENT = "otelbee.source.gap"
+
+
+class State(NamedTuple):
+    """What ``/ready`` shows of one source."""
+
+    started: bool = False
+    up: bool = False
+    reason: str = ""
+    paused: bool = False
+    address: str | None = None
+
+
+class SourceIntake:
+    """The :class:`~receiver.types.Intake` of one source instance."""
+
+    def __init__(
+        self,
+        name: str,
+        translator: Translator,
+        queue: Queue,
+        telemetry: Telemetry,
+        shared: Shared,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Serve the source instance ``name``; ``clock_ns`` gives Unix time in nanoseconds."""
+        self.name = name
+        self.has_started = asyncio.Event()
+        self.current = State()
+        self._translator = translator
+        self._queue = queue
+        self._telemetry = telemetry
+        self._resource = shared.resource
+        self._clock_ns = clock_ns
+        self._turn_records = _FIRST_TURN_RECORDS
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"otelbee-{name}") if translator.blocking else None
+        self._resume: asyncio.TimerHandle | None = None
+        telemetry.source_up(name, up=False)
+
+    def started(self, address: str | None) -> None:
+        """Note that the source is up; what it raises from now on is no start error."""
+        if not self.has_started.is_set():
+            _log.info("source %s started%s", self.name, f", listening on {address}" if address else "")
+        self.current = self.current._replace(started=True, address=address)
+        self.has_started.set()
+
+    def state(self, up: bool, reason: str) -> None:  # noqa: FBT001 - the seam's own wording
+        """Note that the peer came or went; logged where it changes."""
+        if (up, reason) == (self.current.up, self.current.reason):
+            return
+        if up != self.current.up:
+            self._telemetry.source_up(self.name, up)
+        self.current = self.current._replace(up=up, reason=reason)
+        _log.log(
+            logging.INFO if up else logging.WARNING,
+            "source %s is %s%s",
+            self.name,
+            "up" if up else "down",
+            f": {reason}" if reason else "",
+        )
+
+    async def emit(self, kind: str, records: Sequence[bytes], origin: Origin, *, wait: bool) -> Outcome:
+        """Translate records and put them into the queue in one go; see :meth:`receiver.types.Intake.emit`."""
+        batches: list[Batch] = []
+        rejected: list[Rejection] = []
+        position = 0
+        while position < len(records):
+            turn = records[position : position + self._turn_records]
+            translation = await self._translate(kind, turn, origin)
+            batches += (self._named(batch) for batch in translation.batches)
+            rejected += (replace(each, index=each.index + position) for each in translation.rejected)
+            for name, n in translation.counts.items():
+                self._telemetry.counted(self.name, name, n)
+            position += len(turn)
+        for each in rejected:
+            self._telemetry.rejected(self.name, each.reason, 1)
+        return await self._admit(batches, tuple(rejected), wait=wait)
+
+    async def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:
+        """Record an event of otelbee's own; waits for room."""
+        if name == GAP_EVENT:
+            self._telemetry.gap(self.name)
+        else:
+            self._telemetry.counted(self.name, name, 1)
+        batch = own_event(name, {"otelbee.source.name": self.name, **attributes}, self._clock_ns(), self._resource)
+        await self._admit([self._named(batch)], (), wait=True)
+
+    def close(self) -> None:
+        """Let go of the worker thread and of timers; a translation under way ends by itself."""
+        if self._worker is not None:
+            self._worker.shutdown(wait=False, cancel_futures=True)
+        if self._resume is not None:
+            self._resume.cancel()
+
+    async def _translate(self, kind: str, records: Sequence[bytes], origin: Origin) -> Translation:
+        now_ns = self._clock_ns()
+        if self._worker is not None:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._worker, self._translator.translate, kind, records, origin, now_ns)
+        began = time.perf_counter()
+        translation = self._translator.translate(kind, records, origin, now_ns)
+        elapsed_s = time.perf_counter() - began
+        pace = int(len(records) * MAX_TURN_S / elapsed_s) if elapsed_s > 0 else MAX_TURN_RECORDS
+        # At most doubled: one turn of cheap records says little about the next.
+        self._turn_records = max(1, min(pace, 2 * self._turn_records, MAX_TURN_RECORDS))
+        await asyncio.sleep(0)
+        return translation
+
+    async def _admit(self, batches: Sequence[Batch], rejected: tuple[Rejection, ...], *, wait: bool) -> Outcome:
+        try:
+            with self._shown_as_paused():
+                delivered = await self._queue.put(batches, wait=wait)
+        except (QueueFull, TooLarge) as error:
+            reason = "queue_full" if isinstance(error, QueueFull) else "too_large"
+            for batch in batches:
+                self._telemetry.refused(self.name, batch.signal, batch.items, reason)
+            raise
+        for batch in batches:
+            self._telemetry.accepted(self.name, batch.signal, batch.items)
+        return Outcome(sum(batch.items for batch in batches), rejected, delivered)
+
+    def _named(self, batch: Batch) -> Batch:
+        return batch._replace(parts=tuple(part._replace(source=self.name) for part in batch.parts))
+
+    @contextmanager
+    def _shown_as_paused(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        pause = loop.call_later(_PAUSE_S, self._pause)
+        try:
+            yield
+        finally:
+            pause.cancel()
+            if self.current.paused and self._resume is None:
+                self._resume = loop.call_later(_RESUME_S, self._resumed)
+
+    def _pause(self) -> None:
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+        if not self.current.paused:
+            self.current = self.current._replace(paused=True)
+            _log.warning("source %s is paused: the queue is full; it reads no further until there is room", self.name)
+
+    def _resumed(self) -> None:
+        self._resume = None
+        self.current = self.current._replace(paused=False)
+        _log.info("source %s resumed: the queue has room again", self.name)

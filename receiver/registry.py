@@ -1,0 +1,67 @@
+"""Every source and exporter, one line each. The only module that pairs a source with a translator."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from receiver.exporters import debug, file, otlp_grpc
+from receiver.recording import Recorded, read_numbered
+from receiver.sources import tetragon
+from translators.redact import DEFAULT_RULES, Redactor
+from translators.resource import ResourceOptions
+from translators.tetragon import Translator as TetragonTranslator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from receiver.fields import Section
+    from receiver.types import Source
+    from translators.batch import Translator
+
+
+class Shared(NamedTuple):
+    """What every translator is given beside its source's own options."""
+
+    resource: ResourceOptions
+    redactor: Redactor | None
+    """None where redaction is off. It counts its matches, so each source has its own."""
+
+
+class Entry(NamedTuple):
+    """One source: a protocol and a format."""
+
+    config: type[Section]
+    source: Callable[[Any], Source]
+    """From an instance of ``config``."""
+    translator: Callable[[Any, Shared], Translator]
+    records: Callable[[BinaryIO], Iterator[Recorded]]
+    """How a file holds this tool's records."""
+    stability: str
+
+
+def share(
+    attributes: Mapping[str, str | int | float | bool], host_name: str, rules: Mapping[str, str] | None
+) -> Shared:
+    """Build what one source's translator shares with all others; ``rules`` add to the default ones, None is off."""
+    redactor = None if rules is None else Redactor({**DEFAULT_RULES, **rules})
+    return Shared(ResourceOptions(attributes, host_name), redactor)
+
+
+def _tetragon(config: tetragon.Config, shared: Shared) -> Translator:
+    return TetragonTranslator(config.options(shared.resource, shared.redactor))
+
+
+SOURCES: Mapping[str, Entry] = MappingProxyType(
+    {
+        "tetragon": Entry(tetragon.Config, tetragon.Source, _tetragon, read_numbered, "alpha"),
+    }
+)
+
+EXPORTERS: Mapping[str, type[Section]] = MappingProxyType(
+    {
+        "otlp_grpc": otlp_grpc.Config,
+        "debug": debug.Config,
+        "file": file.Config,
+    }
+)
