@@ -28,14 +28,20 @@ if TYPE_CHECKING:
 GET_EVENTS = "/tetragon.FineGuidanceSensors/GetEvents"
 GET_VERSION = "/tetragon.FineGuidanceSensors/GetVersion"
 
-_DEADLINE_S = 5.0
-"""For GetVersion, which the agent answers from memory."""
-_SETTLE_S = 1.0
-"""A stream without events counts as open after this long: the agent sends no headers before its first event."""
 _REFUSAL_S = 10.0
 """The agent compiles filters before anything else, so a refusal of the request comes within this time."""
-_PAUSE_S = 1.0
-"""A pipeline that takes longer than this for a batch is reported as full."""
+
+
+class Timing(NamedTuple):
+    """What is waited for, in seconds; tests are less patient."""
+
+    backoff: Backoff = Backoff()
+    deadline_s: float = 5.0
+    """For GetVersion, which the agent answers from memory."""
+    settle_s: float = 1.0
+    """A stream without events counts as open after this long: the agent sends no headers before its first event."""
+    pause_s: float = 1.0
+    """A pipeline that takes longer than this for a batch is reported as full."""
 
 
 class _Loss(NamedTuple):
@@ -52,10 +58,10 @@ class Source:
     streams is reported as one ``otelbee.source.gap``.
     """
 
-    def __init__(self, config: Config, *, backoff: Backoff | None = None) -> None:
+    def __init__(self, config: Config, timing: Timing = Timing()) -> None:  # noqa: B008 - immutable
         """Keep the configuration; nothing is opened before :meth:`run`."""
         self._config = config
-        self._backoff = backoff or Backoff()
+        self._timing = timing
         self._request = config.filters.request()
         self._exclude = Exclude()
         self._open = False
@@ -73,13 +79,13 @@ class Source:
         self._exclude = _excluded(self._config)
         intake.started(None)
         loop = asyncio.get_running_loop()
-        delays = self._backoff.delays_s()
+        delays = self._timing.backoff.delays_s()
         while True:
             begun = loop.time()
             problem = await self._session(intake)
             self._say(intake, up=False, kind=problem.kind, reason=problem.text)
-            if loop.time() - begun > self._backoff.max_s:
-                delays = self._backoff.delays_s()
+            if loop.time() - begun > self._timing.backoff.max_s:
+                delays = self._timing.backoff.delays_s()
             await asyncio.sleep(next(delays))
 
     async def _session(self, intake: Intake) -> Problem:
@@ -102,11 +108,11 @@ class Source:
             return Problem("tls_files", str(error))
         async with connection:
             try:
-                answer = await unary(connection, GET_VERSION, b"", timeout_s=_DEADLINE_S)
+                answer = await unary(connection, GET_VERSION, b"", timeout_s=self._timing.deadline_s)
                 version = tetragon_pb2.GetVersionResponse.FromString(answer).version
             except grpc.aio.AioRpcError as error:
                 found_in = None if config.endpoint else config.discovery_file
-                return connection_problem(error, endpoint, discovery_file=found_in, timeout_s=_DEADLINE_S)
+                return connection_problem(error, endpoint, discovery_file=found_in, timeout_s=self._timing.deadline_s)
             except DecodeError:
                 return Problem("not_tetragon", f"{endpoint} answers GetVersion with no version: correct endpoint")
             stream = unary_stream(connection, GET_EVENTS, self._request.SerializeToString())
@@ -146,7 +152,7 @@ class Source:
         asked_at = _rfc3339_now()
         first = asyncio.ensure_future(anext(stream, []))
         try:
-            await asyncio.wait({first}, timeout=_SETTLE_S)
+            await asyncio.wait({first}, timeout=self._timing.settle_s)
             if not first.done() or (first.exception() is None and first.result()):
                 self._open = True
                 self._say(intake, up=True, kind="connected", reason=connected)
@@ -170,7 +176,7 @@ class Source:
 
     async def _emit(self, intake: Intake, batch: Sequence[bytes], origin: Origin, connected: str) -> None:
         """Hand a batch on. While the pipeline has no room this waits, and so does the agent's end of the stream."""
-        paused = asyncio.get_running_loop().call_later(_PAUSE_S, self._say_paused, intake)
+        paused = asyncio.get_running_loop().call_later(self._timing.pause_s, self._say_paused, intake)
         try:
             await intake.emit("protobuf", batch, origin, wait=True)
         except TooLarge:

@@ -1,0 +1,126 @@
+"""TLS of clients: the Collector's keys, and errors that name the file and the remedy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import ValidationError
+
+from receiver.errors import StartError
+from receiver.net.tls import ClientTLS
+from tests.receiver.net.certificates import Authority
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A certificate authority of this test."""
+    return Authority(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"insecure_skip_verify": True}, "gRPC for Python cannot skip the verification"),
+        ({"min_version": "1.3"}, "gRPC for Python cannot refuse TLS 1.2"),
+        ({"min_version": 1.1}, "never speaks TLS below 1.2"),
+        ({"min_version": "2"}, "should be '1.2'"),
+        ({"cert_file": "c.pem"}, "cert_file needs key_file as well"),
+        ({"key_file": "k.pem"}, "key_file needs cert_file as well"),
+        ({"insecure": True, "ca_file": "c.pem"}, "ca_file and cert_file have no use"),
+        ({"reload_interval": "5s"}, "Extra inputs are not permitted"),
+    ],
+)
+def test_what_grpc_cannot_do_is_an_error_of_the_configuration(section: dict[str, Any], message: str) -> None:
+    """A key that would have no effect is refused, with what to do instead."""
+    with pytest.raises(ValidationError, match=message):
+        ClientTLS(**section)
+
+
+def test_the_collectors_harmless_values_are_accepted() -> None:
+    """A ``tls`` section copied from a Collector works where it asks for what gRPC does anyway."""
+    tls = ClientTLS.model_validate({"insecure_skip_verify": False, "min_version": 1.2})
+    assert tls.credentials() is not None
+
+
+def test_insecure_has_no_credentials() -> None:
+    """Plain text reads no file."""
+    assert ClientTLS(insecure=True).credentials() is None
+
+
+def test_a_pair_and_its_authority_are_credentials(authority: Authority) -> None:
+    """Mutual TLS takes three files."""
+    pair = authority.issue("client.test")
+    tls = ClientTLS(ca_file=authority.ca_file, cert_file=pair.cert_file, key_file=pair.key_file)
+    assert tls.credentials() is not None
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """The error names the key, the file and the remedy."""
+    with pytest.raises(StartError, match=r"tls\.ca_file: .*none\.pem does not exist; correct the path or mount"):
+        ClientTLS(ca_file=tmp_path / "none.pem").credentials()
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    """What cannot be read for another reason says which."""
+    with pytest.raises(StartError, match=r"tls\.ca_file: .* cannot be read: Is a directory"):
+        ClientTLS(ca_file=tmp_path).credentials()
+
+
+def test_a_file_that_may_not_be_read_is_named(authority: Authority) -> None:
+    """Another user's key is told apart from a missing one."""
+    pair = authority.issue("client.test")
+    pair.key_file.chmod(0)
+    tls = ClientTLS(ca_file=authority.ca_file, cert_file=pair.cert_file, key_file=pair.key_file)
+    if root := os.geteuid() == 0:
+        for folder in (pair.key_file.parent, *pair.key_file.parent.parents[:2]):
+            folder.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        with pytest.raises(StartError, match=r"tls\.key_file: .*client\.test\.key may not be read by this user"):
+            tls.credentials()
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_an_authority_that_is_no_pem_is_named(tmp_path: Path) -> None:
+    """DER and other content is refused before gRPC would ignore it."""
+    path = tmp_path / "ca.der"
+    path.write_bytes(b"\x30\x82\x01\xff not PEM")
+    with pytest.raises(StartError, match=r"tls\.ca_file: .*ca\.der has no certificate in PEM form"):
+        ClientTLS(ca_file=path).credentials()
+
+
+def test_a_key_of_another_certificate_names_both_files(authority: Authority) -> None:
+    """A pair that does not belong together is found before a handshake fails without a reason."""
+    one, other = authority.issue("one.test"), authority.issue("other.test")
+    with pytest.raises(StartError, match=r"other\.test\.key is not the private key of .*one\.test\.pem"):
+        ClientTLS(cert_file=one.cert_file, key_file=other.key_file).credentials()
+
+
+def test_an_encrypted_key_is_refused_without_asking(authority: Authority, tmp_path: Path) -> None:
+    """OpenSSL's question for a password never reaches a terminal."""
+    pair = authority.issue("client.test")
+    encrypted = tmp_path / "encrypted.key"
+    subprocess.run(
+        ["openssl", "ec", "-in", pair.key_file, "-aes256", "-passout", "pass:secret", "-out", encrypted],
+        check=True,
+        capture_output=True,
+    )
+    with pytest.raises(StartError, match=r"encrypted\.key is encrypted, which gRPC cannot read"):
+        ClientTLS(cert_file=pair.cert_file, key_file=encrypted).credentials()
+
+
+def test_a_pair_that_is_no_pem_names_both_files(authority: Authority, tmp_path: Path) -> None:
+    """Content that OpenSSL cannot read is an error of ours, not a traceback."""
+    pair = authority.issue("client.test")
+    path = tmp_path / "client.txt"
+    path.write_text("nothing")
+    with pytest.raises(StartError, match=r"client\.txt and tls\.key_file .* are not a PEM pair"):
+        ClientTLS(cert_file=path, key_file=pair.key_file).credentials()
