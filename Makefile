@@ -1,0 +1,44 @@
+# Every command sets up what it needs; nothing has to be installed beforehand but Python 3.11+, its venv package and git.
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+run: .venv/run  ## Show the bundled Tetragon recording as OTLP; forwards to a Collector on localhost:4317
+	@PYTHONPATH=. $(BIN)/python examples/demo.py
+
+test: check peers  ## Run everything: linters, types, contracts and all tests, the real Collector included
+	$(BIN)/pytest
+
+check: .venv/dev  ## Run linters, the type checker, the import contracts, and compare generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python proto/generate.py --check
+
+peers: .venv/dev  ## Build the real programs that tests run against, tests/peers
+	$(BIN)/python tests/peers/build.py
+
+proto: .venv/dev  ## Generate translators/pb from proto/
+	$(BIN)/python proto/generate.py
+
+bench: .venv/dev  ## Measure the translators and the way through
+	$(BIN)/python benchmarks
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelbee needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+# The stamps are as new as the lock they were installed from.
+.venv/run: requirements.lock .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
+	@touch $@
+
+.venv/dev: requirements-dev.lock pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: help run test check peers proto bench
