@@ -147,6 +147,8 @@ def _below_source(source: str, given: str) -> str:
 
 
 def _validate(document: Document, data: Mapping[str, Any]) -> Config:
+    if not document.complete:
+        raise ConfigError(document.problems)
     # A key without a value means its defaults, as it does for the Collector.
     rest = {key: {} if value is None else value for key, value in data.items()}
     sources, source_problems = _sources(rest.pop("sources", {}), document)

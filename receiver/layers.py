@@ -38,6 +38,8 @@ class Document(NamedTuple):
     problems: tuple[str, ...]
     failed: frozenset[Place]
     """Places whose value could not be had; ``problems`` says why."""
+    complete: bool
+    """Whether every file could be read; what is missing may stand in one that could not."""
 
 
 class _Given(NamedTuple):
@@ -60,12 +62,19 @@ def read(paths: Sequence[Path], sets: Sequence[str], environ: Mapping[str, str])
     """
     problems: list[str] = []
     tree: dict[str, Any] = {}
-    for layer in (*_files(paths, problems), *_sets(sets, problems), *_variables(environ, problems)):
+    files = list(_files(paths, problems))
+    complete = not problems
+    for layer in (*files, *_sets(sets, problems), *_variables(environ, problems)):
         tree = _merge(tree, layer)
     expansion = _Expansion(environ)
     data = expansion.expand(tree, ())
     return Document(
-        data, expansion.texts, expansion.origins, (*problems, *expansion.problems), frozenset(expansion.failed)
+        data=data,
+        texts=expansion.texts,
+        origins=expansion.origins,
+        problems=(*problems, *expansion.problems),
+        failed=frozenset(expansion.failed),
+        complete=complete,
     )
 
 

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 _MAX_SHOWN = 80
 _PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
+_SHAPES = {
+    "model_type": "should be a map",
+    "dict_type": "should be a map",
+    "list_type": "should be a list",
+    "tuple_type": "should be a list",
+}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -115,8 +121,9 @@ def _message(detail: ErrorDetails, where: Place, model: type[BaseModel]) -> str:
         message = message.removeprefix("Value error, ")
         if message.startswith("not "):
             return f"{shown or 'the value'} is {message}"
-        return message if shown is None or isinstance(value, dict) else f"{message} (found {shown})"
-    message = message.replace("Input should be", "should be").replace("valid dictionary", "map")
+        said = shown is None or isinstance(value, dict) or (isinstance(value, str) and repr(value) in message)
+        return message if said else f"{message} (found {shown})"
+    message = _SHAPES.get(kind, message).replace("Input should be", "should be")
     return message[0].lower() + message[1:] + (f", not {shown}" if shown else f", not {_show_type(value)}")
 
 
