@@ -18,7 +18,14 @@ Config = otlp_grpc.Config | file.Config | debug.Config
 """The settings of any exporter; all have ``sending_queue``."""
 
 
-def build(config: Config, telemetry: Telemetry, stream: TextIO, *, tap: debug.Config | None = None) -> Exporter:
+def build(
+    config: Config,
+    telemetry: Telemetry,
+    stream: TextIO,
+    *,
+    tap: debug.Config | None = None,
+    first_connection_spread_s: float = otlp_grpc.FIRST_CONNECTION_SPREAD_S,
+) -> Exporter:
     """Compose the exporter that ``config`` names: ``retry(timeout(otlp_grpc))``, or ``file``, or ``debug``.
 
     Args:
@@ -26,18 +33,19 @@ def build(config: Config, telemetry: Telemetry, stream: TextIO, *, tap: debug.Co
         telemetry: Counts retries and rejections.
         stream: Where ``debug`` writes; it stays open.
         tap: Also show on ``stream`` what passes.
+        first_connection_spread_s: The first connection of ``otlp_grpc`` waits up to so long.
 
     Raises:
         StartError: The exporter cannot work on this machine: a file cannot be opened or read.
     """
-    exporter = _build(config, telemetry, stream)
-    return debug.Tap(exporter, debug.Exporter(tap, stream)) if tap is not None else exporter
-
-
-def _build(config: Config, telemetry: Telemetry, stream: TextIO) -> Exporter:
+    exporter: Exporter
     if isinstance(config, debug.Config):
-        return debug.Exporter(config, stream)
-    if isinstance(config, file.Config):
-        return file.Exporter(config)
-    exporter = Timeout(otlp_grpc.Exporter(config, telemetry), config.timeout)
-    return Retry(exporter, config.retry_on_failure, telemetry) if config.retry_on_failure.enabled else exporter
+        exporter = debug.Exporter(config, stream)
+    elif isinstance(config, file.Config):
+        exporter = file.Exporter(config)
+    else:
+        exporter = otlp_grpc.Exporter(config, telemetry, first_connection_spread_s=first_connection_spread_s)
+        exporter = Timeout(exporter, config.timeout)
+        if config.retry_on_failure.enabled:
+            exporter = Retry(exporter, config.retry_on_failure, telemetry)
+    return debug.Tap(exporter, debug.Exporter(tap, stream)) if tap is not None else exporter

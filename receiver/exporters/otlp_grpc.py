@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from receiver.exporters import retry
 from receiver.exporters.sending_queue import SendingQueue
@@ -65,6 +65,8 @@ _RECONNECT: Final = (
 
 class Config(Section):
     """Where and how to export; the keys are those of the Collector's ``otlp_grpc`` exporter."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # headers are secrets
 
     endpoint: str
     """``host:port``, ``dns:///host:port`` (all addresses in turn), ``unix:///path`` or ``http(s)://host:port``."""

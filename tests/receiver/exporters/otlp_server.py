@@ -1,0 +1,125 @@
+"""A real OTLP/gRPC server that answers by a script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+
+from translators.batch import Batch, Part, Signal
+from translators.otlp import REQUESTS
+from translators.pb.status_pb2 import RetryInfo, Status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass
+class Answer:
+    """What the server does with one request."""
+
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    details: str = ""
+    retry_delay_s: float | None = None
+    status_details: bytes | None = None
+    silent: bool = False
+    body: bytes = b""
+
+
+@dataclass
+class Request:
+    """What the server saw of one request."""
+
+    method: str
+    data: bytes
+    metadata: dict[str, Any]
+    at_s: float
+
+
+@dataclass
+class Server:
+    """Answers requests in turn by ``script``, and with success when that is used up."""
+
+    port: int = 0
+    script: deque[Answer] = field(default_factory=deque)
+    requests: list[Request] = field(default_factory=list)
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    async def answer(self, method: str, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        """Record one request and do with it what the script says."""
+        metadata = dict(context.invocation_metadata() or ())
+        self.requests.append(Request(method, data, metadata, asyncio.get_running_loop().time()))
+        answer = self.script.popleft() if self.script else Answer()
+        if answer.silent:
+            await asyncio.Event().wait()
+        if answer.code is not grpc.StatusCode.OK:
+            await context.abort(answer.code, answer.details, _trailers(answer))
+        return answer.body
+
+
+def _trailers(answer: Answer) -> tuple[tuple[str, bytes], ...]:
+    details = answer.status_details
+    if answer.retry_delay_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(round(answer.retry_delay_s * 1e9))
+        packed = AnyMessage()
+        packed.Pack(RetryInfo(retry_delay=delay))
+        details = Status(code=answer.code.value[0], details=[packed]).SerializeToString()
+    return () if details is None else (("grpc-status-details-bin", details),)
+
+
+class _Handler(grpc.GenericRpcHandler):
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        async def answer(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+            return await self._server.answer(details.method, data, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@contextlib.asynccontextmanager
+async def serve(server: Server, **options: Any) -> AsyncIterator[Server]:
+    """Let ``server`` listen, on its own port if it has one already."""
+    listener = grpc.aio.server(options=[*options.items(), ("grpc.so_reuseport", 0)])
+    listener.add_generic_rpc_handlers((_Handler(server),))
+    server.port = listener.add_insecure_port(f"127.0.0.1:{server.port}")
+    await listener.start()
+    try:
+        yield server
+    finally:
+        await listener.stop(None)
+
+
+def request(signal: Signal = Signal.LOGS, records: int = 1) -> Batch:
+    """A batch of ``records`` log records, spans, data points or samples."""
+    message: Any = REQUESTS[signal]()
+    if signal is Signal.LOGS:
+        scope = message.resource_logs.add().scope_logs.add()
+        for index in range(records):
+            scope.log_records.add().body.string_value = f"record {index}"
+    elif signal is Signal.TRACES:
+        scope = message.resource_spans.add().scope_spans.add()
+        for index in range(records):
+            scope.spans.add().name = f"span {index}"
+    elif signal is Signal.METRICS:
+        scope = message.resource_metrics.add().scope_metrics.add()
+        for index in range(records):
+            scope.metrics.add(name="m").gauge.data_points.add().as_int = index
+    else:
+        scope = message.resource_profiles.add().scope_profiles.add()
+        for index in range(records):
+            scope.profiles.add().samples.add().values.append(index)
+    return Batch(signal, records, message.SerializeToString(), (Part("test", records, 0),))
