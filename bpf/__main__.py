@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CANNOT_RUN_HERE = 2
-_INIT_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+_INIT_NAMESPACES = {"pid": 0xEFFFFFFC, "uts": 0xEFFFFFFE}  # PROC_*_INIT_INO, include/linux/proc_ns.h
 _EXPECTED = (
     btf.BtfError, installation.UnsafeError, layout.LayoutError, loader.LoadError, server.SocketError, tracefs.TracefsError
 )  # fmt: skip
@@ -56,9 +56,20 @@ def _flags(programs: Sequence[str]) -> list[str]:
     return layout.flags(btf.read(), controller, formats.get(("sched", "sched_process_exit"), {}))
 
 
-def _host_pids(*pids: int) -> list[int]:
-    """Return pids that are those of the first pid namespace, as records have them; none in a namespace of our own."""
-    return list(pids) if Path("/proc/self/ns/pid").stat().st_ino == _INIT_PID_NAMESPACE else []
+def _in_first(namespace: str) -> bool:
+    """Whether this process shares a namespace with the host: elsewhere its pids and its host name mean others."""
+    return Path("/proc/self/ns", namespace).stat().st_ino == _INIT_NAMESPACES[namespace]
+
+
+def _hello(programs: Sequence[str], peer: int) -> bytes:
+    records = hashlib.sha256(loader.RECORDS.read_bytes()).hexdigest()
+    return frames.hello(
+        version=VERSION,
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
+        host_name=os.uname().nodename if _in_first("uts") else "",
+        programs=dict.fromkeys(programs, records),
+        pids=(os.getpid(), peer) if _in_first("pid") else (),
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -66,18 +77,13 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.mount_tracefs:
         tracefs.mount()
         return
-    flags = _flags(arguments.program)
-    records = hashlib.sha256(loader.RECORDS.read_bytes()).hexdigest()
-    programs = dict.fromkeys(arguments.program, records)
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    programs = tuple(dict.fromkeys(arguments.program))
+    flags = _flags(programs)
     with server.listen(arguments.socket, arguments.socket_gid) as listener:
         try:
-            serving = server.Server(
-                listener,
-                frozenset(arguments.allow_uid or (os.getuid(),)),
-                lambda peer: frames.hello(VERSION, boot_id, programs, _host_pids(os.getpid(), peer)),
-            )
-            loaded = loader.load(tuple(programs), flags, serving.receive)
+            allowed = frozenset(arguments.allow_uid or (os.getuid(),))
+            serving = server.Server(listener, allowed, lambda peer: _hello(programs, peer))
+            loaded = loader.load(programs, flags, serving.receive)
             server.say(f"{', '.join(programs)} attached; listening at {arguments.socket}")
             serving.run(loaded)
             loaded.close()

@@ -3,8 +3,8 @@
 A frame is the length of its payload (u32), its type (u8) and the payload, little-endian:
 
 =======  ====  ==========================================================================================
-hello    1     a JSON object: ``version``, ``boot_id``, ``programs`` (name to the SHA-256 of records.h) and
-               ``pids`` (this process and its peer, in the first pid namespace; empty where not known)
+hello    1     a JSON object: ``version``, ``boot_id``, ``host_name`` ("" where not known), ``programs`` (name to
+               the SHA-256 of records.h), ``pids`` (this process and its peer; empty where not known)
 records  2     records one after the other, as the kernel wrote them; each begins with its size (u32)
 lost     3     entries of u32 program, u32 reason (1 the kernel's buffer was full, 2 the peer was slow or
                away) and u64 count, since the last such frame
@@ -30,9 +30,15 @@ BUFFER_FULL = 1
 PEER_SLOW_OR_AWAY = 2
 
 
-def hello(version: str, boot_id: str, programs: Mapping[str, str], pids: Sequence[int]) -> bytes:
+def hello(*, version: str, boot_id: str, host_name: str, programs: Mapping[str, str], pids: Sequence[int]) -> bytes:
     """Return the first frame of a connection."""
-    fields = {"version": version, "boot_id": boot_id, "programs": dict(programs), "pids": list(pids)}
+    fields = {
+        "version": version,
+        "boot_id": boot_id,
+        "host_name": host_name,
+        "programs": dict(programs),
+        "pids": list(pids),
+    }
     return _frame(_HELLO_TYPE, json.dumps(fields).encode())
 
 
