@@ -11,7 +11,7 @@ import contextlib
 import glob
 import os
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -132,9 +132,11 @@ class _File:
     def _rotate(self, rotation: Rotation) -> None:
         # The names of the Collector's rotation (timberjack): data-2025-01-02T15-04-05.000-size.jsonl
         stem, suffix = self.path.stem, self.path.suffix
-        time = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")[:-3]
+        moment = datetime.now(UTC)
+        while (backup := self.path.with_name(f"{stem}-{moment:%Y-%m-%dT%H-%M-%S.%f}"[:-3] + f"-size{suffix}")).exists():
+            moment += timedelta(milliseconds=1)
         with contextlib.suppress(FileNotFoundError):  # somebody else moved it
-            self.path.rename(self.path.with_name(f"{stem}-{time}-size{suffix}"))
+            self.path.rename(backup)
         fresh = _open(self.path, keep=True)
         self.close()
         self._descriptor = fresh
