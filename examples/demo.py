@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).resolve().parent
 RECORDING = EXAMPLES / "tetragon-demo.pb.gz"
-COLLECTOR = "localhost:4317"
 EVENTS_PER_S = 25
 DEADLINE_S = 30.0
 
 
 def main() -> int:
     """Run the demonstration; the exit code is 0 unless a part of it does not work here."""
-    forwarding = collector_answers()
-    say(f"A Collector answers on {COLLECTOR}: forwarding to it." if forwarding else f"No Collector on {COLLECTOR}.")
+    collector = sys.argv[1] if len(sys.argv) > 1 else "localhost:4317"
+    forwarding = answers(collector)
+    say(f"A Collector answers on {collector}: forwarding to it." if forwarding else f"No Collector on {collector}.")
     with tempfile.TemporaryDirectory(prefix="otelbee-demo-") as folder:
         tetragon = f"unix://{folder}/tetragon.sock"
         own = f"localhost:{free_port()}"
@@ -41,17 +41,18 @@ def main() -> int:
         replay = ["replay", "tetragon", str(RECORDING), "--listen", tetragon, "--rate", str(EVENTS_PER_S)]
         run = ["run", "--config", str(config), "--set", f"telemetry.endpoint={own}"]
         run += ["--set", f"sources.tetragon.endpoint={tetragon}"]
+        run += ["--set", f"exporter.otlp_grpc.endpoint={collector}"] if forwarding else []
         with otelbee(*replay):
             wait_for(lambda: Path(tetragon.removeprefix("unix://")).exists(), "the recording is served")
             with otelbee(*run) as process:
                 seen = watch(own, process)
-    summarise(seen, forwarding=forwarding)
-    return 0
+    summarise(seen, collector if forwarding else "")
+    return 0 if seen.get(ACCEPTED) else 1
 
 
-def collector_answers() -> bool:
-    """Whether an OTLP server takes an empty request on ``COLLECTOR``; asked once."""
-    with grpc.insecure_channel(COLLECTOR, options=[("grpc.enable_http_proxy", 0)]) as channel:
+def answers(collector: str) -> bool:
+    """Whether an OTLP server takes an empty request; asked once."""
+    with grpc.insecure_channel(collector, options=[("grpc.enable_http_proxy", 0)]) as channel:
         export = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
         try:
             export(b"", timeout=2)
@@ -81,7 +82,7 @@ def watch(own: str, process: subprocess.Popen[bytes]) -> dict[str, float]:
             if process.poll() is not None:
                 sys.exit(f"otelbee ended with {process.returncode}; see above")
             now = metrics(own)
-            if not now or now.get(SENT) != seen.get(SENT):
+            if not now.get(SENT) or now.get(SENT) != seen.get(SENT):
                 last_change_s = time.monotonic()
             seen = now
             time.sleep(0.5)
@@ -105,16 +106,16 @@ def metrics(own: str) -> dict[str, float]:
     return {name or metric: float(value) for metric, name, value in samples}
 
 
-def summarise(seen: dict[str, float], *, forwarding: bool) -> None:
-    """Say what happened and what to do next."""
+def summarise(seen: dict[str, float], collector: str) -> None:
+    """Say what happened, where it went when that is a Collector, and what to do next."""
     say("")
     say(f"{seen.get(ACCEPTED, 0):.0f} events of Tetragon became as many OTLP log records.")
     if redacted := sum(count for name, count in seen.items() if name.startswith("redacted")):
         say(f"{redacted:.0f} secrets in their arguments were replaced before anything was queued: <redacted:...>.")
-    if forwarding:
-        say(f"The Collector on {COLLECTOR} has {seen.get(SENT, 0):.0f} of them.")
+    if collector:
+        say(f"The Collector on {collector} has {seen.get(SENT, 0):.0f} of them.")
     else:
-        say(f"Start a Collector on {COLLECTOR}, examples/collector.yaml configures one, and they go there as well.")
+        say("Start a Collector, examples/collector.yaml configures one, and they go there as well.")
     say("")
     say("Next: your own agent       PYTHONPATH=. .venv/bin/python -m receiver.cli run --config examples/tetragon.yaml")
     say("      a file of its events PYTHONPATH=. .venv/bin/python -m receiver.cli translate tetragon FILE")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# A proxy of the environment is not for what runs on this machine.
+_HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 DEADLINE_S = 30.0
 """How long anything that should happen may take; nothing waits this long when all is well."""
 
@@ -256,7 +259,7 @@ class Otelbee(Program):
         return sum(value for sample, have, value in self._samples() if sample == name and wanted <= have)
 
     def _samples(self) -> Iterator[tuple[str, set[str], float]]:
-        with urllib.request.urlopen(f"http://{self._own}/metrics", timeout=5) as response:
+        with _HTTP.open(f"http://{self._own}/metrics", timeout=5) as response:
             text = response.read().decode()
         for match in re.finditer(r"^(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE):
             yield match[1], set(re.findall(r'\w+="[^"]*"', match[2] or "")), float(match[3])
@@ -278,7 +281,7 @@ def run_otelbee(*arguments: str | Path, stdin: bytes = b"") -> subprocess.Comple
 def _status(url: str) -> int:
     """The HTTP status of ``url``; 0 while nobody answers."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with _HTTP.open(url, timeout=5) as response:
             status: int = response.status
             return status
     except urllib.error.HTTPError as error:
