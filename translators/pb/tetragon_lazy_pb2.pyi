@@ -277,12 +277,18 @@ class Process(_message.Message):
     process_credentials: bytes
     binary_properties: bytes
     user: bytes
-    in_init_tree: bytes
+    in_init_tree: Bool
     environment_variables: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, exec_id: _Optional[str] = ..., pid: _Optional[_Union[UInt32, _Mapping]] = ..., uid: _Optional[_Union[UInt32, _Mapping]] = ..., cwd: _Optional[str] = ..., binary: _Optional[str] = ..., arguments: _Optional[str] = ..., flags: _Optional[str] = ..., start_time: _Optional[_Union[Timestamp, _Mapping]] = ..., auid: _Optional[_Union[UInt32, _Mapping]] = ..., pod: _Optional[bytes] = ..., docker: _Optional[str] = ..., parent_exec_id: _Optional[str] = ..., refcnt: _Optional[int] = ..., cap: _Optional[bytes] = ..., ns: _Optional[bytes] = ..., tid: _Optional[_Union[UInt32, _Mapping]] = ..., process_credentials: _Optional[bytes] = ..., binary_properties: _Optional[bytes] = ..., user: _Optional[bytes] = ..., in_init_tree: _Optional[bytes] = ..., environment_variables: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, exec_id: _Optional[str] = ..., pid: _Optional[_Union[UInt32, _Mapping]] = ..., uid: _Optional[_Union[UInt32, _Mapping]] = ..., cwd: _Optional[str] = ..., binary: _Optional[str] = ..., arguments: _Optional[str] = ..., flags: _Optional[str] = ..., start_time: _Optional[_Union[Timestamp, _Mapping]] = ..., auid: _Optional[_Union[UInt32, _Mapping]] = ..., pod: _Optional[bytes] = ..., docker: _Optional[str] = ..., parent_exec_id: _Optional[str] = ..., refcnt: _Optional[int] = ..., cap: _Optional[bytes] = ..., ns: _Optional[bytes] = ..., tid: _Optional[_Union[UInt32, _Mapping]] = ..., process_credentials: _Optional[bytes] = ..., binary_properties: _Optional[bytes] = ..., user: _Optional[bytes] = ..., in_init_tree: _Optional[_Union[Bool, _Mapping]] = ..., environment_variables: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class UInt32(_message.Message):
     __slots__ = ("value",)
     VALUE_FIELD_NUMBER: _ClassVar[int]
     value: int
     def __init__(self, value: _Optional[int] = ...) -> None: ...
+
+class Bool(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: bool
+    def __init__(self, value: _Optional[bool] = ...) -> None: ...

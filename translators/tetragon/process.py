@@ -1,0 +1,277 @@
+"""What is kept of a process: its attributes, encoded once, in each part that it plays in events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from translators import wire
+from translators.batch import Exclude
+from translators.pb import tetragon_lazy_pb2 as lazy
+from translators.pb import tetragon_pb2 as full
+from translators.tetragon import names
+from translators.tetragon.arguments import split
+from translators.tetragon.cache import Cache
+from translators.tetragon.credentials import encode_rare, privileges_changed
+from translators.tetragon.place import Place, read_place
+from translators.tetragon.roles import ANCESTOR, PARENT, PROCESS
+from translators.tetragon.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from translators.tetragon.options import Options
+    from translators.tetragon.redaction import Redaction
+    from translators.tetragon.roles import Role
+
+_UNSET_AUID = 0xFFFFFFFF
+_KERNEL = "<kernel>"
+_PROCFS = "procFS"
+_CLONE = "clone"
+
+_PROCESSES = 16_384
+_FRAGMENTS = 4_096
+_BYTES = 32 * 1024 * 1024
+_MIN_PREFIX = 12
+"""Fewer digits of a container id are not enough to drop events for."""
+_SHARE = 4
+"""An entry and its encodings take about this many times the bytes that it was read from."""
+
+
+class Process:
+    """One process, as all events with the same Process message (refcnt aside) describe it.
+
+    Lineage and spans are derived from the plain fields; everything else is only ever joined into records.
+    """
+
+    __slots__ = (
+        "_data",
+        "_resource",
+        "attributes",
+        "auid",
+        "clone",
+        "excluded",
+        "exec_id",
+        "identity",
+        "line",
+        "parent_attributes",
+        "parent_exec_id",
+        "path",
+        "pid",
+        "place",
+        "privileged",
+        "procfs",
+        "start_ns",
+        "text",
+        "where",
+    )
+
+    def __init__(self, message: lazy.Process, data: bytes, place: Place) -> None:
+        """Take the plain fields; the owner fills in what needs options."""
+        self._data = data
+        self._resource = b""
+        self.place = place
+        self.exec_id = message.exec_id
+        self.parent_exec_id = message.parent_exec_id
+        self.path = message.binary
+        self.pid: int | None = message.pid.value if message.HasField("pid") else None
+        self.start_ns = 0
+        if message.HasField("start_time"):
+            self.start_ns = names.unix_ns(message.start_time.seconds, message.start_time.nanos)
+        flags = message.flags.split()
+        self.clone = _CLONE in flags
+        self.procfs = _PROCFS in flags
+        self.privileged = False
+        self.excluded = False
+        self.attributes = b""
+        """As the process itself: ``process.*``."""
+        self.parent_attributes: bytes | None = None
+        """As a parent: ``tetragon.parent.*``; None until it is needed."""
+        self.identity = b""
+        """What tells this process's records apart: exec_id, or all its attributes where it has none."""
+        self.where = place.text.encode()
+        self.text = b""
+        """Path of the executable, for people."""
+        self.line = b""
+        """Command line, for people."""
+
+    @property
+    def data(self) -> bytes:
+        """The Process message without refcnt."""
+        return self._data
+
+
+class Processes:
+    """Turns Process messages into :class:`Process`, each one once."""
+
+    def __init__(self, options: Options, redaction: Redaction) -> None:
+        """Start with nothing known."""
+        self._options = options
+        self._redaction = redaction
+        self._exclude = Exclude()
+        self._exclude_prefixes: tuple[str, ...] = ()
+        # An alias is the message as it came. refcnt makes several of one process.
+        self.aliases: Cache[bytes, Process] = Cache(2 * _PROCESSES, _BYTES)
+        self._known: Cache[bytes, Process] = Cache(_PROCESSES, _BYTES)
+        self._places: Cache[tuple[bytes, str], Place] = Cache(_FRAGMENTS, _BYTES // 4)
+        self._rare: Cache[tuple[bytes, tuple[bytes, bytes, bytes, bytes]], bytes] = Cache(_FRAGMENTS, _BYTES // 4)
+        self.unknown_fields = 0
+        self.absent = self._make(lazy.Process(), b"")
+
+    def exclude(self, exclude: Exclude) -> None:
+        """Say whose events are dropped; verdicts are kept with the processes."""
+        if exclude == self._exclude:
+            return
+        self._exclude = exclude
+        self._exclude_prefixes = tuple(exclude.container_ids)
+        self.aliases.clear()
+        self._known.clear()
+
+    def find(self, data: bytes) -> Process:
+        """Return the process that these bytes describe. Raises DecodeError."""
+        if not data:
+            return self.absent
+        process = self.aliases.get(data, len(data))
+        if process is None:
+            message = lazy.Process.FromString(data)
+            message.refcnt = 0
+            canonical = message.SerializeToString()
+            process = self._known.get(canonical, _SHARE * len(canonical))
+            if process is None:
+                process = self._make(message, canonical)
+                self._known.put(canonical, process, _SHARE * len(canonical))
+            self.aliases.put(data, process, len(data))
+        return process
+
+    def parent_of(self, process: Process, parent: Process) -> bytes:
+        """Return the attributes of ``parent``; its place only where it is not the process's own."""
+        if parent.parent_attributes is None:
+            parent.parent_attributes = self._encode(lazy.Process.FromString(parent.data), parent.place, PARENT)
+        if parent.place.encoded == process.place.encoded or parent is self.absent:
+            return parent.parent_attributes
+        return parent.parent_attributes + PARENT.resource.any(wire.field(6, parent.place.encoded))
+
+    def ancestors(self, messages: Sequence[bytes]) -> list[bytes]:
+        """Encode ancestors, nearest first, each as an AnyValue. Raises DecodeError."""
+        values = []
+        for data in messages:
+            ancestor = self.find(data)
+            attributes = self._encode(lazy.Process.FromString(data), ancestor.place, ANCESTOR)
+            if ancestor.place.encoded:
+                attributes += ANCESTOR.resource.any(wire.field(6, ancestor.place.encoded))
+            values.append(wire.any_kvlist([attributes]))
+        return values
+
+    def _make(self, message: lazy.Process, data: bytes) -> Process:
+        place = self._place(message.pod, message.docker)
+        process = Process(message, data, place)
+        process.attributes = self._encode(message, place, PROCESS)
+        process.identity = message.exec_id.encode() or process.attributes
+        path = printable(self._redaction.text(message.binary))
+        process.text = path.encode()
+        process.line = process.text
+        if message.arguments:
+            process.line += b" " + printable(self._redaction.arguments(message.arguments)).encode()
+        process.excluded = self._is_excluded(process)
+        if message.binary_properties:
+            process.privileged = privileges_changed(message.binary_properties)
+        return process
+
+    def _place(self, pod: bytes, docker: str) -> Place:
+        key = (pod, docker)
+        place = self._places.get(key, len(pod))
+        if place is None:
+            place = read_place(pod, docker, self._options)
+            self._places.put(key, place, _SHARE * len(pod))
+        return place
+
+    def _is_excluded(self, process: Process) -> bool:
+        exclude, place = self._exclude, process.place
+        if process.pid is not None and process.pid in exclude.pids:
+            return True
+        if place.pod_uid and place.pod_uid in exclude.pod_uids:
+            return True
+        # Without the Kubernetes API, Tetragon only knows the first 31 digits of a container id.
+        short = place.container_id
+        return len(short) >= _MIN_PREFIX and any(full_id.startswith(short) for full_id in self._exclude_prefixes)
+
+    def _encode(self, message: lazy.Process, place: Place, role: Role) -> bytes:
+        """Encode a process's attributes, in the order of the schema's fields."""
+        parts: list[bytes] = []
+        add = parts.append
+        if message.exec_id:
+            add(role.exec_id.text(message.exec_id))
+        if message.HasField("pid"):
+            add(role.pid.integer(message.pid.value))
+        if message.HasField("uid"):
+            add(role.user_id.integer(message.uid.value))
+        if message.cwd:
+            add(role.working_directory.text(self._redaction.text(message.cwd)))
+        parts += self._command(message, role)
+        if message.flags:
+            add(role.flags.texts(message.flags.split()))
+        if message.HasField("start_time"):
+            add(role.creation_time.text(names.instant(message.start_time.seconds, message.start_time.nanos)))
+        if message.HasField("auid") and message.auid.value != _UNSET_AUID:
+            add(role.auid.integer(message.auid.value))
+        if place.vpid is not None:
+            add(role.vpid.integer(place.vpid))
+        if place.exec_probe:
+            add(role.exec_probe.true)
+        if message.parent_exec_id:
+            add(role.parent_exec_id.text(message.parent_exec_id))
+        if message.HasField("tid"):
+            add(role.thread_id.integer(message.tid.value))
+        rare = (message.cap, message.ns, message.process_credentials, message.binary_properties)
+        if any(rare):
+            add(self._rare_attributes(rare, role))
+        if message.user:
+            name = full.UserRecord.FromString(message.user).name
+            if name:
+                add(role.user_name.text(name))
+        if message.HasField("in_init_tree"):
+            add(role.in_init_tree.boolean(message.in_init_tree.value))
+        if self._options.environment:
+            parts += self._environment(message.environment_variables, role)
+        return b"".join(parts)
+
+    def _command(self, message: lazy.Process, role: Role) -> list[bytes]:
+        path, arguments = message.binary, message.arguments
+        parts = []
+        shown = self._redaction.text(path)
+        if path:
+            if path != _KERNEL:
+                parts.append(role.executable_path.text(shown))
+            parts.append(role.executable_name.text(self._redaction.text(path.rpartition("/")[2] or path)))
+        if arguments:
+            line = f"{shown} {self._redaction.arguments(arguments)}" if path else self._redaction.arguments(arguments)
+            parts.append(role.command_line.text(line))
+        elif path:
+            parts.append(role.command_line.text(shown))
+        if self._options.command_args and path:
+            argv, lossy = split(arguments)
+            parts.append(role.command_args.texts(self._redaction.argv([path, *argv])))
+            if lossy:
+                parts.append(role.args_lossy.true)
+        return parts
+
+    def _rare_attributes(self, rare: tuple[bytes, bytes, bytes, bytes], role: Role) -> bytes:
+        key = (role.exec_id.name.encode(), rare)
+        attributes = self._rare.get(key, sum(map(len, rare)))
+        if attributes is None:
+            attributes = encode_rare(rare, role, self._redaction)
+            self._rare.put(key, attributes, _SHARE * sum(map(len, rare)))
+        return attributes
+
+    def _environment(self, variables: Sequence[bytes], role: Role) -> list[bytes]:
+        """Encode the allowed variables; one that occurs twice becomes a list, for a key may only occur once."""
+        allowed = self._options.environment
+        values: dict[str, list[str]] = {}
+        for data in variables:
+            variable = full.EnvVar.FromString(data)
+            if "*" in allowed or variable.Key in allowed:
+                values.setdefault(variable.Key, []).append(self._redaction.variable(variable.Key, variable.Value))
+        parts = []
+        for name, found in values.items():
+            key = role.environment_variable(name)
+            parts.append(key.text(found[0]) if len(found) == 1 else key.texts(found))
+        return parts
