@@ -170,10 +170,10 @@ class MemoryQueue:
         )
 
     def _fits(self, source: str, size: int) -> bool:
-        """Whether a put would succeed now. Who waits for room comes first, unless only its own share stops it."""
+        """Whether a put would succeed now. Who waits comes first, unless it is another whose own share stops it."""
         if self._held_bytes + size > self.capacity_bytes or self._over_share(source, size):
             return False
-        return all(self._over_share(waiter.source, waiter.size) for waiter in self._waiters)
+        return all(waiter.source != source and self._over_share(waiter.source, waiter.size) for waiter in self._waiters)
 
     def _over_share(self, source: str, size: int) -> bool:
         return self._held_by[source] + size > self._share()
@@ -194,13 +194,15 @@ class MemoryQueue:
     def _admit(self) -> None:
         """Let in, in turn, who waits and has room now; a source at its share does not hold up the others."""
         still: deque[_Waiter] = deque()
+        at_share: set[str] = set()
         while self._waiters:
             waiter = self._waiters.popleft()
             if waiter.queued.done():  # cancelled
                 continue
             if waiter.size > self._share():  # another source has begun to feed the queue
                 waiter.queued.set_exception(self._too_large(waiter.size))
-            elif self._over_share(waiter.source, waiter.size):
+            elif waiter.source in at_share or self._over_share(waiter.source, waiter.size):
+                at_share.add(waiter.source)
                 still.append(waiter)
             elif self._held_bytes + waiter.size > self.capacity_bytes:
                 still.append(waiter)
