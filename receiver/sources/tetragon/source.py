@@ -20,7 +20,7 @@ from translators.batch import Exclude, Origin
 from translators.pb import tetragon_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator
 
     from receiver.sources.tetragon.config import Config
     from receiver.types import Intake
@@ -40,8 +40,6 @@ class Timing(NamedTuple):
     """For GetVersion, which the agent answers from memory."""
     settle_s: float = 1.0
     """A stream without events counts as open after this long: the agent sends no headers before its first event."""
-    pause_s: float = 1.0
-    """A pipeline that takes longer than this for a batch is reported as full."""
 
 
 class _Loss(NamedTuple):
@@ -132,14 +130,17 @@ class Source:
                 batch = await self._first(intake, stream, connected)
                 while batch:
                     events += len(batch)
-                    await self._emit(intake, batch, origin, connected)
+                    # A full queue makes this wait, and with it the agent's end of the stream. What it can never hold
+                    # the intake has counted.
+                    with contextlib.suppress(TooLarge):
+                        await intake.emit("protobuf", batch, origin, wait=True)
                     batch = await anext(stream, [])
             problem = stream_problem(None, endpoint, 0)
         except grpc.aio.AioRpcError as error:
             problem = stream_problem(error, endpoint, int(self._config.max_recv_msg_size))
             early = events == 0 and asyncio.get_running_loop().time() - asked_s < _REFUSAL_S
             if early and self._request.ByteSize() and (text := refusal(error)):
-                problem = Problem("refused", f"the agent at {endpoint} refuses filters: {text}; correct filters")
+                problem = Problem("filters_refused", f"the agent at {endpoint} refuses filters: {text}; correct filters")
                 self._say(intake, up=False, kind=problem.kind, reason=problem.text)
                 raise PermanentSourceError(problem.text) from None
         finally:
@@ -161,7 +162,7 @@ class Source:
         finally:
             if not first.done():
                 first.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
+                with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
                     await first
 
     async def _report_gap(self, intake: Intake, until: str) -> None:
@@ -173,31 +174,6 @@ class Source:
             }
             await intake.event("otelbee.source.gap", attributes)
             self._loss = None
-
-    async def _emit(self, intake: Intake, batch: Sequence[bytes], origin: Origin, connected: str) -> None:
-        """Hand a batch on. While the pipeline has no room this waits, and so does the agent's end of the stream."""
-        paused = asyncio.get_running_loop().call_later(self._timing.pause_s, self._say_paused, intake)
-        try:
-            await intake.emit("protobuf", batch, origin, wait=True)
-        except TooLarge:
-            # A batch is at most 256 events; the queue may well hold half of them. One event alone is the intake's loss
-            # to count.
-            if len(batch) > 1:
-                half = len(batch) // 2
-                await self._emit(intake, batch[:half], origin, connected)
-                await self._emit(intake, batch[half:], origin, connected)
-        finally:
-            paused.cancel()
-        self._say(intake, up=True, kind="connected", reason=connected)
-
-    def _say_paused(self, intake: Intake) -> None:
-        self._say(
-            intake,
-            up=True,
-            kind="paused",
-            reason="the queue is full, so reading has stopped: the agent drops events without a word once its own "
-            "queue for this client (10,000 events) is full; see to the exporter, or raise sending_queue.queue_size",
-        )
 
     def _say(self, intake: Intake, *, up: bool, kind: str, reason: str) -> None:
         """Report a state, once per change."""
