@@ -10,21 +10,23 @@ import asyncio
 import logging
 import random
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from prometheus_client import CollectorRegistry
 
 from receiver import exporters, health
-from receiver.config import entry_of
 from receiver.errors import OtelbeeError, PermanentSourceError, StartError
 from receiver.intake import SourceIntake
 from receiver.pipeline import Pipeline
+from receiver.registry import SOURCES, source_type
 from receiver.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from receiver.config import Config
+    from receiver.registry import Entry
     from receiver.types import Source
 
 _log = logging.getLogger(__name__)
@@ -35,19 +37,23 @@ _STEADY_S = 60.0
 """A source that ran this long is healthy again: the next restart waits like the first."""
 
 
-async def run(config: Config, shutdown: Awaitable[object], stream: TextIO) -> None:
+async def run(
+    config: Config, shutdown: Awaitable[object], stream: TextIO, *, registry: Mapping[str, Entry] = SOURCES
+) -> None:
     """Run the service until ``shutdown`` is done, then stop within ``config.shutdown_timeout``.
 
     Args:
         config: What to run.
         shutdown: Its completion begins the graceful stop. Cancelling this coroutine stops at once.
         stream: Where the debug exporter writes.
+        registry: What the sources of ``config`` are.
 
     Raises:
         StartError: a part cannot start on this machine.
     """
     telemetry = Telemetry(CollectorRegistry())
     intakes: dict[str, SourceIntake] = {}
+    builders: dict[str, Callable[[], Source]] = {}
     state = health.Health(telemetry, intakes)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(health.serve(state, config.telemetry.endpoint))
@@ -56,23 +62,29 @@ async def run(config: Config, shutdown: Awaitable[object], stream: TextIO) -> No
         pipeline = await stack.enter_async_context(Pipeline(config.exporter.sending_queue, exporter, telemetry))
         for name, section in config.sources.items():
             shared = config.shared()
-            intakes[name] = SourceIntake(name, entry_of(name).translator(section, shared), pipeline, telemetry, shared)
+            entry = registry[source_type(name)]
+            intakes[name] = SourceIntake(name, entry.translator(section, shared), pipeline, telemetry, shared)
             stack.callback(intakes[name].close)
-        deadline_s = await _run_sources(config, shutdown, state, intakes)
+            builders[name] = partial(entry.source, section)
+        deadline_s = await _run_sources(config, shutdown, state, intakes, builders)
         await pipeline.drain(max(0.0, deadline_s - asyncio.get_running_loop().time()))
     _log.info("Shutdown complete.")
 
 
 async def _run_sources(
-    config: Config, shutdown: Awaitable[object], state: health.Health, intakes: dict[str, SourceIntake]
+    config: Config,
+    shutdown: Awaitable[object],
+    state: health.Health,
+    intakes: Mapping[str, SourceIntake],
+    builders: Mapping[str, Callable[[], Source]],
 ) -> float:
     """Run all sources until ``shutdown``; returns the loop time, in seconds, by which the rest must have stopped."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_announce(state, intakes.values()), name="announce")]
             for name, intake in intakes.items():
-                build = _builder(config, name)
-                tasks.append(group.create_task(supervise(build, intake, state.telemetry), name=f"source {name}"))
+                source = supervise(builders[name], intake, state.telemetry)
+                tasks.append(group.create_task(source, name=f"source {name}"))
             await shutdown
             deadline_s = asyncio.get_running_loop().time() + config.shutdown_timeout.total_seconds()
             state.phase = "stopping"
@@ -89,10 +101,6 @@ async def _announce(state: health.Health, intakes: Iterable[SourceIntake]) -> No
         await intake.has_started.wait()
     state.phase = "running"
     _log.info("Everything is ready. Begin running and processing data.")
-
-
-def _builder(config: Config, name: str) -> Callable[[], Source]:
-    return lambda: entry_of(name).source(config.sources[name])
 
 
 async def supervise(build: Callable[[], Source], intake: SourceIntake, telemetry: Telemetry) -> None:

@@ -18,7 +18,7 @@ from receiver.exporters.debug import Config as DebugConfig
 from receiver.fields import Duration, Section
 from receiver.layers import ENVIRONMENT_PREFIX, Document, read, show
 from receiver.problems import unknown, validated
-from receiver.registry import EXPORTERS, SOURCES, Entry, Shared, share
+from receiver.registry import EXPORTERS, SOURCES, Shared, share, source_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -136,11 +136,6 @@ def load_for_translation(source: str, sets: Sequence[str], environ: Mapping[str,
     return _validate(document, {"sources": {source: {}}, "exporter": {"debug": {}}} | document.data)
 
 
-def entry_of(source_id: str) -> Entry:
-    """The registry entry of an instance name, ``tetragon/a`` for example."""
-    return SOURCES[source_id.partition("/")[0]]
-
-
 def _below_source(source: str, given: str) -> str:
     separator = "::" if "::" in given.partition("=")[0] else "."
     return f"sources{separator}{source}{separator}{given}"
@@ -171,8 +166,8 @@ def _sources(data: Any, document: Document) -> tuple[dict[str, Section], list[st
     for name, section in data.items():
         place = ("sources", name)
         kind = _SOURCE_ID.fullmatch(name)
-        if not name or name.partition("/")[0] not in SOURCES:
-            problems.append(f"{show(place)}: {unknown(name.partition('/')[0], 'source', sorted(SOURCES))}")
+        if not name or source_type(name) not in SOURCES:
+            problems.append(f"{show(place)}: {unknown(source_type(name), 'source', sorted(SOURCES))}")
         elif kind is None:
             problems.append(f"{show(place)}: not a name; write TYPE or TYPE/NAME, NAME of letters, digits and _ . -")
         elif place not in document.failed:

@@ -54,6 +54,9 @@ class Health:
         }
 
 
+_HEALTH = web.AppKey("health", Health)
+
+
 @asynccontextmanager
 async def serve(health: Health, endpoint: str) -> AsyncIterator[str]:
     """Serve at ``endpoint`` (``host:port``, port 0 for any) while the context is open; gives the address bound.
@@ -62,7 +65,7 @@ async def serve(health: Health, endpoint: str) -> AsyncIterator[str]:
         StartError: the address cannot be bound.
     """
     application = web.Application()
-    application["health"] = health
+    application[_HEALTH] = health
     application.add_routes([web.get("/metrics", _metrics), web.get("/live", _live), web.get("/ready", _ready)])
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     async with AsyncExitStack() as stack:
@@ -115,7 +118,7 @@ def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket
 
 async def _metrics(request: web.Request) -> web.Response:
     return web.Response(
-        body=_of(request).telemetry.exposition(),
+        body=request.app[_HEALTH].telemetry.exposition(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
     )
 
@@ -125,10 +128,5 @@ async def _live(_: web.Request) -> web.Response:
 
 
 async def _ready(request: web.Request) -> web.Response:
-    ready, report = _of(request).report()
+    ready, report = request.app[_HEALTH].report()
     return web.json_response(report, status=200 if ready else 503)
-
-
-def _of(request: web.Request) -> Health:
-    health: Health = request.app["health"]
-    return health

@@ -48,6 +48,11 @@ def share(
     return Shared(ResourceOptions(attributes, host_name), redactor)
 
 
+def source_type(source_id: str) -> str:
+    """The registry key of an instance name, ``type`` or ``type/name``."""
+    return source_id.partition("/")[0]
+
+
 def _tetragon(config: tetragon.Config, shared: Shared) -> Translator:
     return TetragonTranslator(config.options(shared.resource, shared.redactor))
 

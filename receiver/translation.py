@@ -7,13 +7,15 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
-from receiver.config import Config, entry_of
 from receiver.recording import Recorded, RecordingError
+from receiver.registry import SOURCES, source_type
 from translators.batch import Batch, Origin
 from translators.otlp import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from receiver.config import Config
 
 _CHUNK_RECORDS = 256
 
@@ -33,7 +35,7 @@ def translate(config: Config, stream: BinaryIO, form: Literal["json", "proto"]) 
     request), and what could not be translated, as they come.
     """
     ((name, section),) = config.sources.items()
-    entry = entry_of(name)
+    entry = SOURCES[source_type(name)]
     translator = entry.translator(section, config.shared())
     records = entry.records(stream)
     damage: list[Refused] = []
