@@ -7,16 +7,18 @@ Three real programs, as they would run on a node: the recording behind Tetragon'
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import grpc
 
@@ -44,8 +46,11 @@ def main() -> int:
         run += ["--set", f"exporter.otlp_grpc.endpoint={collector}"] if forwarding else []
         with otelbee(*replay):
             wait_for(lambda: Path(tetragon.removeprefix("unix://")).exists(), "the recording is served")
-            with otelbee(*run) as process:
+            with otelbee(*run, stdout=subprocess.PIPE) as process:
+                shown = threading.Thread(target=show, args=(process.stdout,))
+                shown.start()
                 seen = watch(own, process)
+            shown.join()
     summarise(seen, collector if forwarding else "")
     return 0 if seen.get(ACCEPTED) else 1
 
@@ -62,14 +67,23 @@ def answers(collector: str) -> bool:
 
 
 @contextmanager
-def otelbee(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def otelbee(*arguments: str, stdout: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run otelbee in a session of its own, so that Ctrl-C reaches only this script, which stops both in order."""
-    process = subprocess.Popen([sys.executable, "-m", "receiver.cli", *arguments], start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "receiver.cli", *arguments], start_new_session=True, stdout=stdout
+    )
     try:
         yield process
     finally:
         process.terminate()
         process.wait()
+
+
+def show(lines: IO[bytes]) -> None:
+    """Pass on what otelbee shows; a terminal gets only what fits on its lines."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in lines:
+        say(line.decode(errors="replace").rstrip("\n")[:width])
 
 
 def watch(own: str, process: subprocess.Popen[bytes]) -> dict[str, float]:
