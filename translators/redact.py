@@ -82,10 +82,11 @@ def _named(words: str) -> _Builtin:
 
 def _command(names: str, flag: str, value: str) -> str:
     """A flag that means a secret only after one of some commands: between them, no end of that command."""
-    return rf"\b(?:{names})(?:\s|\x00)(?:[^|;&\n]*?[\s\x00])?{flag}{value}"
+    return rf"\b(?:{names})(?:\s|\x00)(?:[^|;&\n]*?[\s\x00])??{flag}{value}"
 
 
-_USER = r"[^\s\x00:\"'=/]*[^\s\x00:\"'=/0-9][^\s\x00:\"'=/]*"
+# A user name, not a number as in docker run -u 1000:1000, and without "<": the colon of a marker is none of its own.
+_USER = r"[^\s\x00:\"'=/<]*[^\s\x00:\"'=/<0-9][^\s\x00:\"'=/<]*"
 _JOINED = rf"(?:[0-9]+(?::[0-9]+)+|({_BARE}))"  # not docker run --name mysql -p3306:3306
 
 _BUILTIN: Final = {
@@ -109,8 +110,8 @@ _BUILTIN: Final = {
         r"(?i)(?:credentials?|private[_.-]?key)=",
     ),
     "url": _Builtin(
-        r"(?i)://(?:([^\s/:@\"'\x00]+):x-oauth-basic@"
-        r"|[^\s/:@\"'\x00]*:([^\s/\"'\x00]+)@"
+        r"(?i)://(?:([^\s/:@\"'\x00<]+):x-oauth-basic@"
+        r"|[^\s/:@\"'\x00<]*:([^\s/\"'\x00]+)@"
         r"|([^\s/:@\"'\x00]{20}[^\s/:@\"'\x00]*)@)",
         r"://[^\s/]*@",
     ),
@@ -217,7 +218,7 @@ class _Rule:
         """``data`` without what the rule finds, and how much it found; a marker stays."""
         kept: list[bytes] = []
         count = done = position = 0
-        while (match := self._pattern.search(data, position)) is not None:
+        while position <= len(data) and (match := self._pattern.search(data, position)) is not None:
             start, end = next((span for group in self._groups if (span := match.span(group)) != _NO_SPAN), _NO_SPAN)
             if start == end:
                 # Without a secret: go on behind it, but keep its last byte, which may begin the next match.
@@ -239,24 +240,24 @@ def _marker(name: str) -> bytes:
 
 
 class Redactor:
-    """Replaces secrets by ``<redacted:RULE>``: :data:`DEFAULT_RULES`, and ``rules`` of the user's beside them.
+    """Replaces secrets by ``<redacted:RULE>``. Redacting twice is the same as redacting once.
 
-    A user's rule is a name (lower-case letters, digits, underscores) and an RE2 pattern; where the pattern has a
-    group named ``secret`` only that group is replaced, else the whole match. A user's rule of a default one's name
-    replaces it. A bad rule raises ValueError that names it. Redacting twice is the same as redacting once.
+    ``rules`` are all rules, by name (a letter, then letters, digits, underscores, dashes); the user's stand beside the default
+    ones as ``{**DEFAULT_RULES, **rules}``. A user's pattern is RE2's; where it has a group named ``secret`` only that
+    group is replaced, else the whole match. A bad rule raises ValueError that names it.
     """
 
     def __init__(self, rules: Mapping[str, str] | None = None) -> None:
-        """Compile the rules."""
-        rules = rules or {}
+        """Compile the rules; None are the default ones."""
+        rules = DEFAULT_RULES if rules is None else rules
         for name, pattern in rules.items():
-            if not re2.fullmatch("[a-z][a-z0-9_]*", name):
-                raise ValueError(f"redaction rule {name!r}: a name is lower-case letters, digits and underscores")
+            if not re2.fullmatch("[a-zA-Z][a-zA-Z0-9_-]*", name):
+                raise ValueError(f"redaction rule {name!r}: a name is a letter, then letters, digits, '_' and '-'")
             if not pattern:
                 raise ValueError(f"redaction rule {name!r}: the pattern is empty and would match everywhere")
-        builtin = {name: rule for name, rule in _BUILTIN.items() if name not in rules}
+        builtin = {name: rule for name, rule in _BUILTIN.items() if rules.get(name) == rule.pattern}
         self._builtin = tuple(_Rule(name, rule.pattern, builtin=True) for name, rule in builtin.items())
-        self._own = tuple(_Rule(name, pattern, builtin=False) for name, pattern in rules.items())
+        self._own = tuple(_Rule(name, text, builtin=False) for name, text in rules.items() if name not in builtin)
         self._triggers = _prefilter([rule.trigger for rule in builtin.values()])
         names = [rule.name for rule in (*self._builtin, *self._own)]
         self._markers = frozenset([_TETRAGON_MARKER, *map(_marker, names)])
