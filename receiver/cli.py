@@ -50,7 +50,7 @@ Any value may be ${env:NAME} or ${env:NAME:-default}; $$ is a dollar sign.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    given = _parser().parse_args(arguments)
+    given = _parsed(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
     try:
         code = command(given)
@@ -70,17 +70,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    # argparse fills an optional positional before it reads on: ``translate tetragon --set x=y FILE`` leaves FILE over.
+    if len(rest) == 1 and not rest[0].startswith("-") and getattr(given, "file", "") is None:
+        given.file, rest = rest[0], []
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return given
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=100)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="otelbee",
         description="The eBPF companion of the OpenTelemetry Collector: eBPF tools in, typed OTLP out.",
+        formatter_class=_formatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str, **more: Any) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter, **more
-        )
+        added = commands.add_parser(name, help=text, description=text, formatter_class=_formatter, **more)
         added.set_defaults(command=command)
         return added
 
@@ -112,7 +126,7 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
 def _add_translate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=f"whose data it is: {', '.join(SOURCES)}")
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="-", help="the data, gzip or not; - (the default) is standard input"
+        "file", metavar="FILE", nargs="?", help="the data, gzip or not; - (the default) is standard input"
     )
     parser.add_argument(
         "--format",
@@ -173,7 +187,7 @@ def _components(_: argparse.Namespace) -> int:
 
 def _translate(given: argparse.Namespace) -> int:
     config = load_for_translation(given.source, given.set, os.environ)
-    name = "standard input" if given.file == "-" else given.file
+    name = given.file if given.file not in {None, "-"} else "standard input"
     code = 0
     with _opened(given.file) as stream:
         for piece in translate(config, stream, given.format):
@@ -185,9 +199,9 @@ def _translate(given: argparse.Namespace) -> int:
     return code
 
 
-def _opened(file: str) -> BinaryIO:
+def _opened(file: str | None) -> BinaryIO:
     try:
-        return sys.stdin.buffer if file == "-" else Path(file).open("rb")
+        return sys.stdin.buffer if file in {None, "-"} else Path(file).open("rb")
     except OSError as error:
         raise StartError(f"{file}: {error.strerror}") from error
 

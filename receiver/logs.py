@@ -18,6 +18,7 @@ _NAMES = {number: name for name, number in _LEVELS.items()}
 def configure(level: str, encoding: Literal["console", "json"], stream: TextIO) -> Callable[[], None]:
     """Write the log to ``stream``; other packages' loggers are heard from ``warn`` on. Returns what undoes it."""
     target = logging.StreamHandler(stream)
+    target.setLevel(_LEVELS[level])
     target.setFormatter(_Json() if encoding == "json" else _Console())
     root, own = logging.getLogger(), logging.getLogger("receiver")
     before = own.level
