@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from translators.batch import Batch, Part, Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from google.protobuf.message import Message
 
@@ -250,7 +250,8 @@ def to_json(signal: Signal, data: bytes) -> str:
 
     OTLP's JSON, with the Collector's own choices: fields in the order of the .proto files, what has its default value
     left out, but messages that are neither repeated nor in a oneof always written (``"scope":{}``); ids in
-    hexadecimal and left out when all zero; doubles in Go's notation.
+    hexadecimal and left out when all zero; doubles in Go's notation. What the Collector changes before it writes is
+    not done here: it turns the inline attribute names of profiles' resources and scopes into references.
 
     Raises:
         Malformed: The data is no request of this signal.
@@ -271,49 +272,77 @@ def parse(signal: Signal, data: bytes) -> Any:
 
 
 _IDS: Final = frozenset({"trace_id", "span_id", "parent_span_id", "profile_id"})
-_always_written: dict[str, tuple[Any, ...]] = {}
-"""Per message type the fields that are written even when they are not set."""
+
+
+class _Layout(NamedTuple):
+    """How a message type is written."""
+
+    writers: dict[int, tuple[str, bool, Callable[[Any], Any] | None]]
+    """By field number: name in JSON, whether it is repeated, what turns a value into JSON's (None: it is one)."""
+    always: tuple[str, ...]
+    """Names of messages that are written even when they are not set."""
+    order: tuple[str, ...]
+    in_order: bool
+    """Whether the order of names is that of field numbers."""
+
+
+_layouts: dict[type[Message], _Layout] = {}
+
+
+def _layout(message_type: type[Message]) -> _Layout:
+    fields: list[Any] = list(message_type.DESCRIPTOR.fields)
+    order = sorted(fields, key=lambda field: (field.full_name == _LAST_IN_GO, field.index))
+    numbers = [field.number for field in order]
+    layout = _layouts[message_type] = _Layout(
+        {field.number: (field.json_name, field.is_repeated, _writer(field)) for field in fields},
+        tuple(f.json_name for f in order if f.message_type and not f.is_repeated and not f.containing_oneof),
+        tuple(field.json_name for field in order),
+        numbers == sorted(numbers),
+    )
+    return layout
+
+
+_LAST_IN_GO: Final = "opentelemetry.proto.metrics.v1.Exemplar.span_id"
+"""The one field that the Collector writes elsewhere than where the .proto file declares it."""
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    descriptor = message.DESCRIPTOR
-    always = _always_written.get(descriptor.full_name)
-    if always is None:
-        always = _always_written[descriptor.full_name] = tuple(
-            field
-            for field in descriptor.fields
-            if field.message_type is not None and not field.is_repeated and field.containing_oneof is None
-        )
-    fields: list[tuple[Any, Any]] = list(message.ListFields())
-    if always:
-        present = {field for field, _ in fields}
-        fields += [(field, getattr(message, field.name)) for field in always if field not in present]
-    fields.sort(key=_declared)
-    plain = {}
-    for field, value in fields:
-        written = [_value(field, one) for one in value] if field.is_repeated else _value(field, value)
-        if written is not None:
-            plain[field.json_name] = written
-    return plain
+    layout = _layouts.get(type(message)) or _layout(type(message))
+    plain: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        name, repeated, write = layout.writers[field.number]
+        if write is None:
+            plain[name] = list(value) if repeated else value
+        elif repeated:
+            plain[name] = [write(one) for one in value]
+        elif (written := write(value)) is not None:
+            plain[name] = written
+    missing = [name for name in layout.always if name not in plain]
+    if not missing and layout.in_order:
+        return plain
+    for name in missing:
+        plain[name] = {}  # none of these messages holds another that is always written
+    return {name: plain[name] for name in layout.order if name in plain}
 
 
-def _declared(item: tuple[FieldDescriptor, Any]) -> int:
-    return item[0].index
-
-
-def _value(field: FieldDescriptor, value: Any) -> Any:
-    kind = field.cpp_type
-    if kind == FieldDescriptor.CPPTYPE_MESSAGE:
-        return _plain(value)
-    if kind in (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64):
-        return str(value)
-    if kind == FieldDescriptor.CPPTYPE_DOUBLE:
-        return _double(value)
+def _writer(field: Any) -> Callable[[Any], Any] | None:
+    if field.message_type is not None:
+        return _plain
+    if field.cpp_type in (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64):
+        return str
+    if field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
+        return _double
     if field.type == FieldDescriptor.TYPE_BYTES:
-        if field.name in _IDS:
-            return value.hex() if any(value) else None
-        return base64.b64encode(value).decode()
-    return value
+        return _identity if field.name in _IDS else _base64
+    return None
+
+
+def _identity(value: bytes) -> str | None:
+    return value.hex() if any(value) else None
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
 
 
 def _double(value: float) -> Any:
