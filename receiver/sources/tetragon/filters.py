@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 
-import re2
+import re2  # type: ignore[import-untyped]  # google-re2 ships no types
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import ParseDict
 from google.protobuf.wrappers_pb2 import BoolValue
