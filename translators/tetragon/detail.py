@@ -15,6 +15,8 @@ class Detail(NamedTuple):
     """First word of the body."""
     tail: bytes
     """Rest of the body, with its leading space; may be empty."""
+    fingerprint: bytes
+    """Stands for ``attributes`` in the record's id."""
     process: bytes = b""
     """Process message, where it did not stand at the beginning of the event."""
     parent: bytes = b""

@@ -15,6 +15,7 @@ from translators.tetragon.detail import Detail
 from translators.tetragon.hook_arguments import Argument, read_argument
 from translators.tetragon.hook_kinds import SAY
 from translators.tetragon.kinds import ERROR, SEVERITIES, WARN, Kind, severity_field
+from translators.tetragon.record import fingerprint
 from translators.tetragon.stacks import stack_parts
 
 if TYPE_CHECKING:
@@ -70,8 +71,10 @@ class Hooks:
         parts += self._argument_parts(message, arguments)
         if message.ancestors:
             parts.append(ANCESTORS.any(wire.any_array(self._processes.ancestors(message.ancestors))))
+        attributes = b"".join(parts)
         return Detail(
-            attributes=b"".join(parts),
+            attributes=attributes,
+            fingerprint=fingerprint(attributes),
             severity=severity_field(self._severity_of(kind, message)),
             word=(word or kind.word).encode(),
             tail=b" " + rest.encode() if rest else b"",

@@ -12,7 +12,7 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -249,5 +249,5 @@ def _message(descriptor: Descriptor) -> _Message:
     return _MESSAGES.setdefault(descriptor.full_name, _Message(descriptor))
 
 
-_EVENT = _message(full.GetEventsResponse.DESCRIPTOR)
+_EVENT = _message(cast("Descriptor", full.GetEventsResponse.DESCRIPTOR))
 _KIND_NAMES = frozenset(field.name for field in full.GetEventsResponse.DESCRIPTOR.oneofs_by_name["event"].fields)

@@ -48,7 +48,16 @@ def read_exec(data: bytes, processes: Processes) -> Detail:
     """Read the rest of an exec event. Raises DecodeError."""
     message = lazy.ProcessExec.FromString(data)
     unknown = len(UnknownFieldSet(message)) if data else 0
-    return Detail(_ancestors(message, processes), _INFO, _EXEC_WORD, b"", message.process, message.parent, unknown)
+    return Detail(
+        attributes=_ancestors(message, processes),
+        severity=_INFO,
+        word=_EXEC_WORD,
+        tail=b"",
+        fingerprint=b"",
+        process=message.process,
+        parent=message.parent,
+        unknown_fields=unknown,
+    )
 
 
 def exec_attributes(process: Process, parent: Process) -> bytes:
@@ -89,8 +98,10 @@ def read_exit(data: bytes, start_ns: int, processes: Processes) -> Detail:
         end_ns = names.unix_ns(time.seconds, time.nanos)
         if start_ns and end_ns >= start_ns:
             parts.append(_DURATION.integer(end_ns - start_ns))
+    attributes = b"".join(parts)
     return Detail(
-        attributes=b"".join(parts),
+        attributes=attributes,
+        fingerprint=attributes,
         severity=severity,
         word=_EXIT_WORD,
         tail=b" " + printable(outcome).encode(),
@@ -109,6 +120,7 @@ def read_loader(data: bytes, processes: Processes, redaction: Redaction) -> Deta
         parts.append(_FILE_PATH.text(path))
     return Detail(
         attributes=b"".join(parts),
+        fingerprint=f"{path}\0{build_id}".encode(),
         severity=_DEBUG,
         word=_LOADER_WORD,
         tail="".join(f" {part}" for part in (build_id, printable(path)) if part).encode(),

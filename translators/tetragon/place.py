@@ -17,6 +17,7 @@ from translators.resource import (
     workload_key,
 )
 from translators.tetragon import names
+from translators.tetragon.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,13 +45,19 @@ class Place(NamedTuple):
     exec_probe: bool
 
 
-class Node(NamedTuple):
+class Node:
     """What an event says about the node that it comes from."""
 
-    name: str
-    cluster: str = ""
-    labels: tuple[bytes, ...] = ()
-    """Encoded map entries, in any order."""
+    __slots__ = ("cluster", "identity", "labels", "lead", "name")
+
+    def __init__(self, name: str, cluster: str, labels: tuple[bytes, ...]) -> None:
+        """``labels`` are encoded map entries."""
+        self.name = name
+        self.cluster = cluster
+        self.labels = labels
+        self.identity = name.encode()
+        self.lead = b" " + printable(name).encode() if name else b""
+        """For bodies of events that no pod stands behind."""
 
 
 def read_place(data: bytes, docker: str, options: Options) -> Place:
@@ -83,7 +90,7 @@ def read_place(data: bytes, docker: str, options: Options) -> Place:
     return Place(
         observed=observed,
         encoded=build(observed, ResourceOptions()),
-        text=f"{pod.namespace}/{pod.name}" if data else "",
+        text=printable(f"{pod.namespace}/{pod.name}") if data else "",
         container_id=container_id if complete else docker or container_id,
         pod_uid=pod.uid,
         vpid=container.pid.value if container.HasField("pid") else None,

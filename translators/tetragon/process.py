@@ -44,32 +44,35 @@ class Process:
     """
 
     __slots__ = (
-        "_data",
-        "_resource",
+        "ancestor",
         "attributes",
-        "auid",
         "clone",
+        "completed",
+        "data",
         "excluded",
         "exec_id",
+        "family",
+        "family_data",
         "identity",
-        "line",
         "parent_attributes",
         "parent_exec_id",
         "path",
         "pid",
         "place",
+        "placed",
         "privileged",
         "procfs",
         "start_ns",
-        "text",
-        "where",
+        "who",
+        "who_line",
     )
 
     def __init__(self, message: lazy.Process, data: bytes, place: Place) -> None:
         """Take the plain fields; the owner fills in what needs options."""
-        self._data = data
-        self._resource = b""
+        self.data = data
+        """The Process message without refcnt."""
         self.place = place
+        self.placed = bool(place.text)
         self.exec_id = message.exec_id
         self.parent_exec_id = message.parent_exec_id
         self.path = message.binary
@@ -77,27 +80,28 @@ class Process:
         self.start_ns = 0
         if message.HasField("start_time"):
             self.start_ns = names.unix_ns(message.start_time.seconds, message.start_time.nanos)
-        flags = message.flags.split()
-        self.clone = _CLONE in flags
-        self.procfs = _PROCFS in flags
+        self.clone = _CLONE in message.flags
+        self.procfs = _PROCFS in message.flags
         self.privileged = False
         self.excluded = False
+        self.completed = False
+        """Whether what follows has been encoded; until then it is empty."""
         self.attributes = b""
         """As the process itself: ``process.*``."""
         self.parent_attributes: bytes | None = None
         """As a parent: ``tetragon.parent.*``; None until it is needed."""
+        self.ancestor: bytes | None = None
+        """As an ancestor, an AnyValue; None until it is needed."""
+        self.family = b""
+        """Attributes of this process and of the parent whose data is ``family_data``."""
+        # Not the parent itself: a program that executes itself for ever would make a chain that is never freed.
+        self.family_data: bytes | None = None
         self.identity = b""
         """What tells this process's records apart: exec_id, or all its attributes where it has none."""
-        self.where = place.text.encode()
-        self.text = b""
-        """Path of the executable, for people."""
-        self.line = b""
-        """Command line, for people."""
-
-    @property
-    def data(self) -> bytes:
-        """The Process message without refcnt."""
-        return self._data
+        self.who = b""
+        """Pod, if any, and path of the executable, for people; each with a space before it."""
+        self.who_line = b""
+        """The same with the whole command line."""
 
 
 class Processes:
@@ -113,9 +117,10 @@ class Processes:
         self.aliases: Cache[bytes, Process] = Cache(2 * _PROCESSES, _BYTES)
         self._known: Cache[bytes, Process] = Cache(_PROCESSES, _BYTES)
         self._places: Cache[tuple[bytes, str], Place] = Cache(_FRAGMENTS, _BYTES // 4)
+        self._known_flags: Cache[tuple[str, wire.Key], bytes] = Cache(_FRAGMENTS, _BYTES // 32)
         self._rare: Cache[tuple[bytes, tuple[bytes, bytes, bytes, bytes]], bytes] = Cache(_FRAGMENTS, _BYTES // 4)
         self.unknown_fields = 0
-        self.absent = self._make(lazy.Process(), b"")
+        self.absent = self.complete(Process(lazy.Process(), b"", self._place(b"", "")))
 
     def exclude(self, exclude: Exclude) -> None:
         """Say whose events are dropped; verdicts are kept with the processes."""
@@ -137,43 +142,49 @@ class Processes:
             canonical = message.SerializeToString()
             process = self._known.get(canonical, _SHARE * len(canonical))
             if process is None:
-                process = self._make(message, canonical)
+                process = Process(message, canonical, self._place(message.pod, message.docker))
                 self._known.put(canonical, process, _SHARE * len(canonical))
             self.aliases.put(data, process, len(data))
         return process
 
-    def parent_of(self, process: Process, parent: Process) -> bytes:
-        """Return the attributes of ``parent``; its place only where it is not the process's own."""
+    def family(self, process: Process, parent: Process) -> bytes:
+        """Return the attributes of a process and its parent; the parent's place only where it is another one."""
+        if process.family_data is parent.data:
+            return process.family
         if parent.parent_attributes is None:
             parent.parent_attributes = self._encode(lazy.Process.FromString(parent.data), parent.place, PARENT)
-        if parent.place.encoded == process.place.encoded or parent is self.absent:
-            return parent.parent_attributes
-        return parent.parent_attributes + PARENT.resource.any(wire.field(6, parent.place.encoded))
+        family = process.attributes + parent.parent_attributes
+        if parent.place.encoded != process.place.encoded:
+            family += PARENT.resource.any(wire.field(6, parent.place.encoded))
+        process.family_data, process.family = parent.data, family
+        return family
 
     def ancestors(self, messages: Sequence[bytes]) -> list[bytes]:
         """Encode ancestors, nearest first, each as an AnyValue. Raises DecodeError."""
         values = []
         for data in messages:
-            ancestor = self.find(data)
-            attributes = self._encode(lazy.Process.FromString(data), ancestor.place, ANCESTOR)
-            if ancestor.place.encoded:
-                attributes += ANCESTOR.resource.any(wire.field(6, ancestor.place.encoded))
-            values.append(wire.any_kvlist([attributes]))
+            process = self.find(data)
+            if process.ancestor is None:
+                attributes = self._encode(lazy.Process.FromString(data), process.place, ANCESTOR)
+                if process.place.encoded:
+                    attributes += ANCESTOR.resource.any(wire.field(6, process.place.encoded))
+                process.ancestor = wire.any_kvlist([attributes])
+            values.append(process.ancestor)
         return values
 
-    def _make(self, message: lazy.Process, data: bytes) -> Process:
-        place = self._place(message.pod, message.docker)
-        process = Process(message, data, place)
-        process.attributes = self._encode(message, place, PROCESS)
+    def complete(self, process: Process) -> Process:
+        """Encode a process in its own part; most parents are never needed in it."""
+        message = lazy.Process.FromString(process.data)
+        process.attributes = self._encode(message, process.place, PROCESS)
         process.identity = message.exec_id.encode() or process.attributes
-        path = printable(self._redaction.text(message.binary))
-        process.text = path.encode()
-        process.line = process.text
+        words = (process.place.text, printable(self._redaction.text(message.binary)))
+        process.who = b"".join([b" " + word.encode() for word in words if word])
+        process.who_line = process.who
         if message.arguments:
-            process.line += b" " + printable(self._redaction.arguments(message.arguments)).encode()
+            process.who_line += b" " + printable(self._redaction.arguments(message.arguments)).encode()
         process.excluded = self._is_excluded(process)
-        if message.binary_properties:
-            process.privileged = privileges_changed(message.binary_properties)
+        process.privileged = bool(message.binary_properties) and privileges_changed(message.binary_properties)
+        process.completed = True
         return process
 
     def _place(self, pod: bytes, docker: str) -> Place:
@@ -195,7 +206,7 @@ class Processes:
         return len(short) >= _MIN_PREFIX and any(full_id.startswith(short) for full_id in self._exclude_prefixes)
 
     def _encode(self, message: lazy.Process, place: Place, role: Role) -> bytes:
-        """Encode a process's attributes, in the order of the schema's fields."""
+        """Encode a process's attributes. Raises DecodeError."""
         parts: list[bytes] = []
         add = parts.append
         if message.exec_id:
@@ -208,31 +219,42 @@ class Processes:
             add(role.working_directory.text(self._redaction.text(message.cwd)))
         parts += self._command(message, role)
         if message.flags:
-            add(role.flags.texts(message.flags.split()))
+            add(self._flags(message.flags, role))
         if message.HasField("start_time"):
             add(role.creation_time.text(names.instant(message.start_time.seconds, message.start_time.nanos)))
         if message.HasField("auid") and message.auid.value != _UNSET_AUID:
             add(role.auid.integer(message.auid.value))
-        if place.vpid is not None:
-            add(role.vpid.integer(place.vpid))
-        if place.exec_probe:
-            add(role.exec_probe.true)
         if message.parent_exec_id:
             add(role.parent_exec_id.text(message.parent_exec_id))
         if message.HasField("tid"):
             add(role.thread_id.integer(message.tid.value))
+        parts += self._surroundings(message, place, role)
+        return b"".join(parts)
+
+    def _surroundings(self, message: lazy.Process, place: Place, role: Role) -> list[bytes]:
+        parts: list[bytes] = []
+        if place.vpid is not None:
+            parts.append(role.vpid.integer(place.vpid))
+        if place.exec_probe:
+            parts.append(role.exec_probe.true)
         rare = (message.cap, message.ns, message.process_credentials, message.binary_properties)
         if any(rare):
-            add(self._rare_attributes(rare, role))
+            parts.append(self._rare_attributes(rare, role))
         if message.user:
             name = full.UserRecord.FromString(message.user).name
-            if name:
-                add(role.user_name.text(name))
+            parts += [role.user_name.text(name)] if name else []
         if message.HasField("in_init_tree"):
-            add(role.in_init_tree.boolean(message.in_init_tree.value))
+            parts.append(role.in_init_tree.boolean(message.in_init_tree.value))
         if self._options.environment:
             parts += self._environment(message.environment_variables, role)
-        return b"".join(parts)
+        return parts
+
+    def _flags(self, flags: str, role: Role) -> bytes:
+        encoded = self._known_flags.get((flags, role.flags), len(flags))
+        if encoded is None:
+            encoded = role.flags.texts(flags.split())
+            self._known_flags.put((flags, role.flags), encoded, _SHARE * len(flags))
+        return encoded
 
     def _command(self, message: lazy.Process, role: Role) -> list[bytes]:
         path, arguments = message.binary, message.arguments

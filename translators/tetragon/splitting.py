@@ -9,10 +9,8 @@ from google.protobuf.message import DecodeError
 if TYPE_CHECKING:
     from translators.tetragon.kinds import Kind
 
-_TAGS = (0x0A, 0x12)  # fields 1 and 2, length-delimited
+_PROCESS, _PARENT = 0x0A, 0x12  # tags of fields 1 and 2, length-delimited
 _CONTINUE = 0x80
-_MAX_SHIFT = 28
-"""A message is at most 2 GiB long, so that its length has at most five bytes."""
 
 
 def split(body: bytes, kind: Kind) -> tuple[bytes, bytes, bytes]:
@@ -20,28 +18,32 @@ def split(body: bytes, kind: Kind) -> tuple[bytes, bytes, bytes]:
 
     Raises DecodeError when a process reaches beyond the end.
     """
-    found = [b"", b""]
+    process = parent = b""
     position = 0
     end = len(body)
-    for part in range(kind.parts):
-        if position >= end or body[position] != _TAGS[part]:
-            continue
-        start = position + 1
-        size = shift = 0
-        while True:
-            if start >= end or shift > _MAX_SHIFT:
-                raise DecodeError(f"{kind.name}: truncated before the {('process', 'parent')[part]}")
-            byte = body[start]
-            start += 1
-            size |= (byte & 0x7F) << shift
-            if byte < _CONTINUE:
-                break
-            shift += 7
-        position = start + size
+    if kind.parts and end and body[0] == _PROCESS:
+        start, position = _payload(body, 1)
         if position > end:
-            raise DecodeError(f"{kind.name}: truncated inside the {('process', 'parent')[part]}")
-        found[part] = body[start:position]
-    return found[0], found[1], body[position:] if position else body
+            raise DecodeError(f"{kind.name}: truncated inside the process")
+        process = body[start:position]
+    if kind.parts > 1 and position < end and body[position] == _PARENT:
+        start, position = _payload(body, position + 1)
+        if position > end:
+            raise DecodeError(f"{kind.name}: truncated inside the parent")
+        parent = body[start:position]
+    return process, parent, body[position:]
+
+
+def _payload(body: bytes, position: int) -> tuple[int, int]:
+    """Read a length and return where the payload starts and ends; the end may lie beyond the body's."""
+    size = shift = 0
+    for byte in body[position : position + 5]:  # a message has at most 2 GiB, its length at most five bytes
+        position += 1
+        size |= (byte & 0x7F) << shift
+        if byte < _CONTINUE:
+            return position, position + size
+        shift += 7
+    raise DecodeError("a length is truncated or has more than five bytes")
 
 
 def reorder(body: bytes, kind: Kind) -> tuple[bytes, bytes, bytes]:

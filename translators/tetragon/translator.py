@@ -7,18 +7,15 @@ them, and the record is joined from the pieces. Messages are only parsed when th
 
 from __future__ import annotations
 
-from hashlib import blake2b
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from google.protobuf.message import DecodeError
 
-from translators import attributes as key
 from translators import wire
 from translators.batch import Batch, Part, Rejection, Signal, Translation
 from translators.event import resource_logs, scope
 from translators.pb import tetragon_lazy_pb2 as lazy
 from translators.pb import tetragon_pb2 as full
-from translators.tetragon import names
 from translators.tetragon.cache import Cache
 from translators.tetragon.field_filters import FieldFilters
 from translators.tetragon.hooks import Hooks
@@ -32,58 +29,48 @@ from translators.tetragon.lifecycle import (
     read_exit,
     read_loader,
 )
+from translators.tetragon.names import unix_ns
 from translators.tetragon.options import Options
 from translators.tetragon.place import Node, resource
 from translators.tetragon.process import Process, Processes
+from translators.tetragon.record import body_head, uid
 from translators.tetragon.redaction import Redaction
 from translators.tetragon.splitting import reorder, split
 from translators.tetragon.truncation import truncate
 from translators.tetragon.without_process import read_rate_limit, read_test, read_throttle, unknown_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from translators.batch import Origin
     from translators.tetragon.detail import Detail
 
-_UID = wire.Key(key.LOG_RECORD_UID)
 _TIME_MISSING = wire.Key("tetragon.time_missing").true
 _AGGREGATED = wire.Key("tetragon.aggregation.count")
 
 _DETAILS = 8_192
-_DETAIL_BYTES = 32 * 1024 * 1024
+_NODES = 1_024
 _RESOURCES = 4_096
+_BYTES = 8 * 1024 * 1024
 _SHARE = 4
+"""A decoded value takes about this many times the bytes that it was read from."""
 
 
 class _Call:
     """What one call of ``translate`` has made so far."""
 
-    __slots__ = ("counts", "groups", "index", "newest_ns", "now_field", "now_ns", "rejected", "resources")
+    __slots__ = ("counts", "groups", "newest_ns", "now", "rejected")
 
     def __init__(self, now_ns: int) -> None:
-        self.now_ns = now_ns
-        self.now_field = wire.fixed64_field(11, now_ns)  # LogRecord.observed_time_unix_nano
+        self.now = now_ns.to_bytes(8, "little")
         self.groups: dict[tuple[Node, bytes], list[bytes]] = {}
-        self.resources: dict[tuple[Node, bytes], bytes] = {}
+        """Records by Resource; the first item is the Resource."""
         self.counts: dict[str, int] = {}
         self.rejected: list[Rejection] = []
         self.newest_ns = 0
 
     def count(self, name: str, number: int = 1) -> None:
-        if number:
-            self.counts[name] = self.counts.get(name, 0) + number
-
-
-class _Event(NamedTuple):
-    """An event, read as deep as its kind."""
-
-    kind: Kind
-    node: Node
-    time_ns: int
-    """0 where the event has none."""
-    extra: bytes
-    """Attributes that come from beside the kind's message."""
+        self.counts[name] = self.counts.get(name, 0) + number
 
 
 class Translator:
@@ -96,80 +83,92 @@ class Translator:
         self._options = options or Options()
         self._redaction = Redaction(self._options.redactor)
         self._filters = FieldFilters(self._options.field_filters)
+        self._filtered = bool(self._filters)
         self._processes = Processes(self._options, self._redaction)
         self._hooks = Hooks(self._options, self._redaction, self._processes)
-        self._details: dict[str, Cache[bytes, Detail]] = {name: Cache(_DETAILS, _DETAIL_BYTES // 4) for name in KINDS}
-        self._resources: Cache[tuple[Node, bytes], bytes] = Cache(_RESOURCES, _DETAIL_BYTES // 4)
+        self._details: dict[str, Cache[bytes, Detail]] = {name: Cache(_DETAILS, _BYTES) for name in KINDS}
+        self._nodes: Cache[tuple[str, str, tuple[bytes, ...]], Node] = Cache(_NODES, _BYTES)
+        self._resources: Cache[tuple[Node, bytes], bytes] = Cache(_RESOURCES, _BYTES)
 
     def translate(self, kind: str, records: Sequence[bytes], origin: Origin, now_ns: int) -> Translation:
         """Translate records that were read at ``now_ns``; see :class:`translators.batch.Translator`."""
         call = _Call(now_ns)
         self._processes.exclude(origin.exclude)
-        one = {"protobuf": self._message, "json": self._line}[kind]
+        readers: dict[str, Callable[[bytes, _Call], None]] = {"protobuf": self._message, "json": self._line}
+        one = readers[kind]
         for index, record in enumerate(records):
             try:
                 one(record, call)
             except (DecodeError, MalformedLine) as error:
                 call.rejected.append(Rejection(index, "malformed", f"record {index}: {error}"))
-        call.count("redacted", self._redaction.take_count())
-        batches = self._batches(call, origin.peer_version)
-        return Translation(batches, tuple(call.rejected), call.counts)
-
-    def _message(self, raw: bytes, call: _Call) -> None:
-        self._translate(self._filters.apply(raw) if self._filters else raw, raw, "", call)
+        redacted = self._redaction.take_count()
+        if redacted:
+            call.count("redacted", redacted)
+        return Translation(self._batches(call, origin.peer_version), tuple(call.rejected), call.counts)
 
     def _line(self, line: bytes, call: _Call) -> None:
         encoded = encode_line(line)
-        call.count("unknown_fields", encoded.unknown_fields)
-        raw = self._filters.apply(encoded.raw) if self._filters else encoded.raw
-        self._translate(raw, line, encoded.kind, call)
+        if encoded.unknown_fields:
+            call.count("unknown_fields", encoded.unknown_fields)
+        self._message(encoded.raw, call, line, encoded.kind)
 
-    def _translate(self, raw: bytes, source: bytes, unknown_name: str, call: _Call) -> None:
+    def _message(self, raw: bytes, call: _Call, source: bytes | None = None, unknown_name: str = "") -> None:
+        """Translate one event; ``source`` is what it came as, where that was not ``raw``."""
+        if self._filtered:
+            source = source or raw
+            raw = self._filters.apply(raw)
         event = lazy.Event.FromString(raw)
-        name = event.WhichOneof("event")
-        time = event.time
-        time_ns = names.unix_ns(time.seconds, time.nanos)
         labels = event.node_labels
-        node = Node(event.node_name, event.cluster_name, tuple(sorted(labels)) if labels else ())
-        extra = b""
-        if event.aggregation_info:
-            extra = _AGGREGATED.integer(full.AggregationInfo.FromString(event.aggregation_info).count)
+        key = (event.node_name, event.cluster_name, tuple(sorted(labels)) if labels else ())
+        node = self._nodes.young.get(key) or self._node(key)
+        name = event.WhichOneof("event")
         if name is None:
-            withheld = self._redaction.redactor is not None or bool(self._filters)
-            detail = unknown_kind(event, source, unknown_name, withheld=withheld)
+            detail = self._unknown(event, raw if source is None else source, unknown_name)
             call.count("unknown_kind")
             absent = self._processes.absent
-            self._record(_Event(UNKNOWN, node, time_ns, extra), absent, absent, detail, call)
+            self._record(UNKNOWN, event, node, (absent, absent, detail), call)
             return
         kind = KINDS[name]
         body: bytes = getattr(event, name)
         process_data, parent_data, rest = split(body, kind)
-        process = self._processes.find(process_data)
-        detail = self._detail(kind, rest, process)
+        aliases = self._processes.aliases.young
+        process = aliases.get(process_data) or self._processes.find(process_data)
+        detail = self._details[name].young.get(rest) or self._detail(kind, rest, process)
         if detail.process or detail.parent:
             # Another serialiser, with another order of fields.
             process_data, parent_data, rest = reorder(body, kind)
             process = self._processes.find(process_data)
             detail = self._detail(kind, rest, process)
+        if not process.completed:
+            self._processes.complete(process)
         if process.excluded:
             call.count("excluded_self")
             return
         if detail.unknown_fields:
             call.count("unknown_fields", detail.unknown_fields)
-        parent = self._processes.find(parent_data)
-        self._record(_Event(kind, node, time_ns, extra), process, parent, detail, call)
+        parent = aliases.get(parent_data) or self._processes.find(parent_data)
+        self._record(kind, event, node, (process, parent, detail), call)
+
+    def _node(self, key: tuple[str, str, tuple[bytes, ...]]) -> Node:
+        size = sum(map(len, key[2]))
+        node = self._nodes.get(key, size)
+        if node is None:
+            node = Node(*key)
+            self._nodes.put(key, node, size)
+        return node
+
+    def _unknown(self, event: lazy.Event, source: bytes, name: str) -> Detail:
+        withheld = self._redaction.redactor is not None or self._filtered
+        return unknown_kind(event, source, name, withheld=withheld)
 
     def _detail(self, kind: Kind, rest: bytes, process: Process) -> Detail:
         if kind is EXIT:  # each carries its own time
             return read_exit(rest, process.start_ns, self._processes)
-        cache = self._details[kind.name]
-        detail = cache.young.get(rest)
+        size = _SHARE * len(rest)
+        detail = self._details[kind.name].get(rest, size)
         if detail is None:
-            size = _SHARE * len(rest)
-            detail = cache.get(rest, size)
-            if detail is None:
-                detail = self._read(kind, rest)
-                cache.put(rest, detail, size)
+            detail = self._read(kind, rest)
+            self._details[kind.name].put(rest, detail, size)
         return detail
 
     def _read(self, kind: Kind, rest: bytes) -> Detail:
@@ -187,36 +186,44 @@ class Translator:
             case _:
                 return self._hooks.read(kind, rest)
 
-    def _record(self, event: _Event, process: Process, parent: Process, detail: Detail, call: _Call) -> None:
+    def _record(
+        self, kind: Kind, event: lazy.Event, node: Node, what: tuple[Process, Process, Detail], call: _Call
+    ) -> None:
         """Join one record and put it with those of the same Resource."""
-        kind, node = event.kind, event.node
-        own, severity, text = detail.attributes, detail.severity, process.text
+        process, parent, detail = what
+        severity, who, own = detail.severity, process.who, b""
         if kind is EXEC:
-            own += exec_attributes(process, parent)
-            severity, text = exec_severity(process), process.line
+            own = exec_attributes(process, parent)
+            severity, who = exec_severity(process), process.who_line
         elif kind is EXIT:
-            text = process.line
+            who = process.who_line
         elif kind is LOADER:
-            own += loader_attributes(detail, process)
-        if event.extra:
-            own += event.extra
-        time_field = event.time_ns.to_bytes(8, "little")
-        attributes = [process.attributes, self._processes.parent_of(process, parent), own]
+            own = loader_attributes(detail, process)
+        if event.aggregation_info:
+            own += _AGGREGATED.integer(full.AggregationInfo.FromString(event.aggregation_info).count)
+        instant = event.time
+        time_ns = unix_ns(instant.seconds, instant.nanos)
+        time = time_ns.to_bytes(8, "little")
         if self._options.log_record_uid:
-            attributes.append(_UID.text(_uid(kind.identity, time_field, node.name.encode(), process.identity, own)))
-        if event.time_ns == 0:
-            time_field = call.now_ns.to_bytes(8, "little")
-            attributes.append(_TIME_MISSING)
-        attributes.append(kind.event_type)
-        where = process.where or node.name.encode()
+            own += uid(kind.identity, time, node.identity, process.identity, detail.fingerprint)
+        if time_ns == 0:
+            time = call.now
+            own += _TIME_MISSING
+        lead = node.lead if kind.parts and not process.placed else b""
+        line = detail.word + lead + who + detail.tail
         record = b"".join(
             (
-                b"\x09",  # time_unix_nano
-                time_field,
+                b"\x09",  # LogRecord.time_unix_nano
+                time,
                 severity,
-                _body(detail.word, where, text, detail.tail),
-                *attributes,
-                call.now_field,
+                body_head(len(line)),
+                line,
+                process.attributes if parent is self._processes.absent else self._processes.family(process, parent),
+                detail.attributes,
+                own,
+                kind.event_type,
+                b"\x59",  # LogRecord.observed_time_unix_nano
+                call.now,
                 kind.event_name_field,
             )
         )
@@ -226,10 +233,9 @@ class Translator:
         group = (node, process.place.encoded)
         records = call.groups.get(group)
         if records is None:
-            records = call.groups[group] = []
-            call.resources[group] = self._resource(group, process)
+            records = call.groups[group] = [self._resource(group, process)]
         records.append(b"\x12" + wire.varint(len(record)) + record)  # ScopeLogs.log_records
-        call.newest_ns = max(call.newest_ns, event.time_ns)
+        call.newest_ns = max(call.newest_ns, time_ns)
 
     def _resource(self, group: tuple[Node, bytes], process: Process) -> bytes:
         encoded = self._resources.get(group, _SHARE * len(group[1]))
@@ -243,25 +249,6 @@ class Translator:
         if not call.groups:
             return ()
         ours = scope({"tetragon.version": version} if version else {})
-        items = sum(map(len, call.groups.values()))
-        data = b"".join(resource_logs(call.resources[group], ours, records) for group, records in call.groups.items())
+        items = sum(len(records) - 1 for records in call.groups.values())
+        data = b"".join(resource_logs(records[0], ours, records[1:]) for records in call.groups.values())
         return (Batch(Signal.LOGS, items, data, (Part("", items, call.newest_ns),)),)
-
-
-def _body(word: bytes, where: bytes, text: bytes, tail: bytes) -> bytes:
-    """Encode ``LogRecord.body``, one line for people: kind, where, who, what."""
-    line = b" ".join([part for part in (word, where, text) if part]) + tail
-    value = b"\x0a" + wire.varint(len(line)) + line
-    return b"\x2a" + wire.varint(len(value)) + value
-
-
-def _uid(*parts: bytes) -> str:
-    """Derive an id for a record: a UUID of version 8 (RFC 9562) from what makes the event itself.
-
-    It is made after redaction, so that it tells nothing about what was redacted.
-    """
-    digest = bytearray(blake2b(b"\0".join(parts), digest_size=16).digest())
-    digest[6] = digest[6] & 0x0F | 0x80
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

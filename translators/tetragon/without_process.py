@@ -32,14 +32,20 @@ _KIND_NUMBERS_BELOW = 1000
 _KIND_NUMBERS_FROM = 40_000
 
 
-def _detail(kind: Kind, message: Message, parts: list[bytes], severity: int, tail: str) -> Detail:
+def _detail(kind: Kind, parts: list[bytes], severity: int, tail: str, unknown_fields: int) -> Detail:
+    attributes = b"".join(parts)
     return Detail(
-        attributes=b"".join(parts),
+        attributes=attributes,
+        fingerprint=attributes,
         severity=severity_field(severity),
         word=kind.word.encode(),
         tail=f" {tail}".encode() if tail else b"",
-        unknown_fields=len(UnknownFieldSet(message)),
+        unknown_fields=unknown_fields,
     )
+
+
+def _unknown_fields(message: Message) -> int:
+    return len(UnknownFieldSet(message))
 
 
 def read_throttle(data: bytes) -> Detail:
@@ -51,21 +57,27 @@ def read_throttle(data: bytes) -> Detail:
     if cgroup:
         parts.append(_CGROUP.text(cgroup))
     severity = INFO if name == "stop" else WARN
-    return _detail(THROTTLE, message, parts, severity, f"{name.upper()} {printable(cgroup)}")
+    return _detail(THROTTLE, parts, severity, f"{name.upper()} {printable(cgroup)}", _unknown_fields(message))
 
 
 def read_rate_limit(data: bytes) -> Detail:
     """Read what the agent's JSON export dropped. Raises DecodeError."""
     message = full.RateLimitInfo.FromString(data)
     dropped = message.number_of_dropped_process_events
-    return _detail(RATE_LIMIT, message, [_DROPPED.integer(dropped)], WARN, f"{dropped} events dropped by the export")
+    return _detail(
+        RATE_LIMIT,
+        [_DROPPED.integer(dropped)],
+        WARN,
+        f"{dropped} events dropped by the export",
+        _unknown_fields(message),
+    )
 
 
 def read_test(data: bytes) -> Detail:
     """Read an event of the agent's unit tests. Raises DecodeError."""
     message = full.Test.FromString(data)
     parts = [key.integer(getattr(message, name)) for name, key in _TEST.items() if getattr(message, name)]
-    return _detail(TEST, message, parts, INFO, "")
+    return _detail(TEST, parts, INFO, "", _unknown_fields(message))
 
 
 def unknown_kind(event: lazy.Event, raw: bytes, kind: str, *, withheld: bool) -> Detail:
@@ -74,7 +86,8 @@ def unknown_kind(event: lazy.Event, raw: bytes, kind: str, *, withheld: bool) ->
     ``raw`` is the whole input; where it is ``withheld`` only its length and hash are kept.
     """
     parts = []
-    numbers = [unknown.field_number for unknown in UnknownFieldSet(event)]
+    unknown = UnknownFieldSet(event)
+    numbers = [unknown[index].field_number for index in range(len(unknown))]
     candidates = [number for number in numbers if number < _KIND_NUMBERS_BELOW or number >= _KIND_NUMBERS_FROM]
     tail = kind or (f"kind {candidates[0]}" if candidates else "kind")
     if kind:
@@ -82,6 +95,4 @@ def unknown_kind(event: lazy.Event, raw: bytes, kind: str, *, withheld: bool) ->
     elif candidates:
         parts.append(_FIELD_NUMBER.integer(candidates[0]))
     parts.append(raw_attributes(raw, withheld=withheld))
-    return Detail(
-        b"".join(parts), severity_field(UNKNOWN.severity), UNKNOWN.word.encode(), f" {printable(tail)}".encode()
-    )
+    return _detail(UNKNOWN, parts, UNKNOWN.severity, printable(tail), unknown_fields=0)

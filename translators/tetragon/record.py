@@ -1,0 +1,40 @@
+"""The parts of a LogRecord that are made anew for each event."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from translators import attributes as key
+from translators import wire
+
+_UUID = "00000000-0000-8000-8000-000000000000"
+_UID_HEAD = wire.Key(key.LOG_RECORD_UID).text(_UUID)[: -len(_UUID)]
+
+
+def _body_head(size: int) -> bytes:
+    """Encode what stands before the text of ``LogRecord.body``, a string of ``size`` bytes."""
+    value = b"\x0a" + wire.varint(size)
+    return b"\x2a" + wire.varint(len(value) + size) + value
+
+
+_BODY_HEADS = tuple(map(_body_head, range(1024)))
+
+
+def body_head(size: int) -> bytes:
+    """Return what stands before the text of ``LogRecord.body``, a string of ``size`` bytes."""
+    return _BODY_HEADS[size] if size < len(_BODY_HEADS) else _body_head(size)
+
+
+def fingerprint(attributes: bytes) -> bytes:
+    """Stand in for encoded attributes in a record's id; made once where attributes repeat."""
+    return blake2b(attributes, digest_size=16).digest()
+
+
+def uid(kind: bytes, time: bytes, node: bytes, process: bytes, detail: bytes) -> bytes:
+    """Return the attribute with a record's id: a UUID of version 8 (RFC 9562) from what makes the event itself.
+
+    It is made of what stands in the record, after redaction, so it tells nothing about what was redacted.
+    """
+    digest = blake2b(b"\0".join((kind, time, node, process, detail)), digest_size=16).hexdigest()
+    text = f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-8{digest[17:20]}-{digest[20:]}"
+    return _UID_HEAD + text.encode()
