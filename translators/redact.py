@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 # What may stand before a flag, and what may not end a bare value: closing punctuation belongs to the surroundings.
 _BEFORE = r"(?:^|[\s\x00\"'(;,|&=])"
 _BARE = r"[^\s\x00]*[^\s\x00\"'`;,)\]}]"
-_SINGLE_QUOTED = r"'[^'\x00]*'"
+# With the two ways to write a single quote inside of one, and what a shell would join to it.
+_SINGLE_QUOTED = r"'[^'\x00]*'(?:(?:\"'\"|\\')'[^'\x00]*')*[^\s\x00\"'`;|&,)\]}]*"
 # The inside of a double-quoted value, up to quotes that something else than more of the value follows. It cannot fail:
 # an unterminated value (a truncated string) ends with the string, and so no search scans the same bytes again.
 _QUOTED = r"(?:[^\"\x00]|\"+[^\"\s\x00;)|&,}\]])*"
@@ -133,30 +134,6 @@ _BUILTIN: Final = {
         rf"(?:\x00{_USER}:([^\x00/][^\x00]*)|[\s=][\"']?{_USER}:([^\s\x00/]{_BARE}|[^\s\x00/\"']))",
         r"-(?:u|U|user)[\s\x00=][^\s\x00:/]*:",
     ),
-    "command": _Builtin(
-        "(?:"
-        + "|".join(
-            (
-                _command(r"mysql[a-z_]*|mariadb[a-z-]*|7z[a-z]?", "-p", _JOINED),
-                _command(
-                    r"sshpass|mongo[a-z]*|(?:docker|podman|nerdctl|buildah|skopeo|registry|az)[\s\x00]login",
-                    "-p",
-                    _NEXT,
-                ),
-                _command(r"zip|unzip|sqlcmd|ipmitool", "-P", _NEXT),
-                _command(r"redis-cli", "-a", _NEXT),
-                _command(r"ldap[a-z]+", "-w", _NEXT),
-                _command(r"ssh-keygen", "-[NP]", _NEXT),
-            )
-        )
-        # Tetragon does not report argv[0]: mysql -uroot -pSECRET, sshpass -p SECRET ssh host.
-        + rf"|(?:^|\s)-u\s?[^\s-]\S*\s+(?:-[hPD]\s?\S+\s+)*-p([^\s\x00]*[a-zA-Z]{_BARE})"
-        rf"|^-p\s+({_NEXT_WORD})\s+(?:ssh|scp|sftp|rsync)\s"
-        rf"|-pass(?:in|out)?[\s\x00]+pass:({_BARE})"
-        r"|(?i:\b(?:identified\s+by|password)\s+'([^'\x00]+)')"
-        r")",
-        r"[\s\x00]-p[^\s\x00]|[\s\x00]-[paPwN][\s\x00]|^-p\s|pass:|(?i:identified\s|password\s+')",
-    ),
     "aws": _Builtin(r"\b((?:AKIA|ASIA)[A-Z0-9]{16})\b", "A[KS]IA"),
     "github": _Builtin(
         r"\b(gh[opsur]_[A-Za-z0-9]{36}[A-Za-z0-9]*|github_pat_[A-Za-z0-9_]{22}[A-Za-z0-9_]*)",
@@ -183,11 +160,37 @@ _BUILTIN: Final = {
         r"|SG\.[\w-]{16}[\w-]*\.[\w-]{16}[\w-]*|do[opr]_v1_[a-f0-9]{64}|hvs\.[\w-]{20}[\w-]*|AGE-SECRET-KEY-1[A-Z0-9]+)",
         r"\b(?:[rs]k_|sk-|npm_|pypi-|dckr_|hf_|SG\.|do[opr]_v1_|hvs\.|AGE-SECRET)",
     ),
+    # The last one: what it passes over until the flag is what the others left.
+    "command": _Builtin(
+        "(?:"
+        + "|".join(
+            (
+                _command(r"mysql[a-z_]*|mariadb[a-z-]*|7z[a-z]?", "-p", _JOINED),
+                _command(
+                    r"sshpass|mongo[a-z]*|(?:docker|podman|nerdctl|buildah|skopeo|registry|az)[\s\x00]login",
+                    "-p",
+                    _NEXT,
+                ),
+                _command(r"zip|unzip|sqlcmd|ipmitool", "-P", _NEXT),
+                _command(r"redis-cli", "-a", _NEXT),
+                _command(r"ldap[a-z]+", "-w", _NEXT),
+                _command(r"ssh-keygen", "-[NP]", _NEXT),
+            )
+        )
+        # Tetragon does not report argv[0]: mysql -uroot -pSECRET, sshpass -p SECRET ssh host.
+        + rf"|(?:^|\s)-u\s?[^\s-]\S*\s+(?:-[hPD]\s?\S+\s+)*-p([^\s\x00]*[a-zA-Z]{_BARE})"
+        rf"|^-p\s+({_NEXT_WORD})\s+(?:ssh|scp|sftp|rsync)\s"
+        rf"|-pass(?:in|out)?[\s\x00]+pass:({_BARE})"
+        r"|(?i:\b(?:identified\s+by|password)\s+'([^'\x00]+)')"
+        r")",
+        r"[\s\x00]-p[^\s\x00]|[\s\x00]-[paPwN][\s\x00]|^-p\s|pass:|(?i:identified\s|password\s+')",
+    ),
 }
 
 DEFAULT_RULES: Final[Mapping[str, str]] = MappingProxyType({name: rule.pattern for name, rule in _BUILTIN.items()})
 """Rule name to pattern. Every capturing group of these is a secret; a match without one is deliberately left alone."""
 
+_MAX_MARKER_BYTES: Final = 64
 _TETRAGON_MARKER: Final = b"*****"  # what the agent's own redaction filters write (pkg/fieldfilters)
 _NO_SPAN: Final = (-1, -1)
 _MAX_MATCHES: Final = 256
@@ -224,15 +227,24 @@ class _Rule:
                 # Without a secret: go on behind it, but keep its last byte, which may begin the next match.
                 position = max(match.end() - 1, position + 1)
                 continue
-            position = end
-            if data[start:end] in markers:
+            if marked := _marked(data, start, end, markers):
+                position = marked
                 continue
+            position = end
             count += 1
             kept += data[done:start], self._marker
             done = end
             if count == self._max_matches:
                 return b"".join(kept), count
         return b"".join((*kept, data[done:])) if count else data, count
+
+
+def _marked(data: bytes, start: int, end: int, markers: frozenset[bytes]) -> int:
+    """Where the marker ends with which a secret begins that an earlier pass, or Tetragon, replaced; else 0."""
+    if data[start:end] == _TETRAGON_MARKER:
+        return end
+    close = data.find(b">", start, start + _MAX_MARKER_BYTES) + 1
+    return close if data[start:close] in markers else 0
 
 
 def _marker(name: str) -> bytes:
@@ -251,8 +263,10 @@ class Redactor:
         """Compile the rules; None are the default ones."""
         rules = DEFAULT_RULES if rules is None else rules
         for name, pattern in rules.items():
-            if not re2.fullmatch("[a-zA-Z][a-zA-Z0-9_-]*", name):
-                raise ValueError(f"redaction rule {name!r}: a name is a letter, then letters, digits, '_' and '-'")
+            if not re2.fullmatch("[a-zA-Z][a-zA-Z0-9_-]{0,39}", name):
+                raise ValueError(
+                    f"redaction rule {name!r}: a name is a letter, then up to 39 of letters, digits, _ and -"
+                )
             if not pattern:
                 raise ValueError(f"redaction rule {name!r}: the pattern is empty and would match everywhere")
         builtin = {name: rule for name, rule in _BUILTIN.items() if rules.get(name) == rule.pattern}
@@ -260,7 +274,7 @@ class Redactor:
         self._own = tuple(_Rule(name, text, builtin=False) for name, text in rules.items() if name not in builtin)
         self._triggers = _prefilter([rule.trigger for rule in builtin.values()])
         names = [rule.name for rule in (*self._builtin, *self._own)]
-        self._markers = frozenset([_TETRAGON_MARKER, *map(_marker, names)])
+        self._markers = frozenset(map(_marker, names))
         self.matches: Counter[str] = Counter()
         """What was redacted since the last :meth:`take_counts`, by rule."""
 

@@ -45,6 +45,9 @@ STRINGS = [
     ('-c "TOKEN=abc run server --x"', '-c "TOKEN=<redacted:token> run server --x"'),
     ('-c "mysql -uroot -phunter2 db; ls -p"', '-c "mysql -uroot -p<redacted:command> db; ls -p"'),
     ("-c \"export TOKEN='a b'; run\"", '-c "export TOKEN=<redacted:token>; run"'),
+    ("--password 'it'\"'\"'s' x", "--password <redacted:password> x"),
+    ("--password 'it'\\''s' x", "--password <redacted:password> x"),
+    ("zip -P ''joined a", "zip -P <redacted:command> a"),
     # KEY=VALUE.
     ("PGPASSWORD=hunter2 psql", "PGPASSWORD=<redacted:password> psql"),
     ("DB_PASS=hunter2", "DB_PASS=<redacted:password>"),
