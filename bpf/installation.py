@@ -51,13 +51,12 @@ def trusted_uids() -> frozenset[int]:
 
 
 def _private(gid: int, trusted: frozenset[int]) -> bool:
-    """Whether a group has no members but trusted users."""
-    if gid == 0:
-        return True
-    names = {user.pw_name for user in pwd.getpwall() if user.pw_uid in trusted}
+    """Whether a group is root's, or that of a trusted user and nobody else is in it."""
+    users = pwd.getpwall()
+    names = {user.pw_name for user in users if user.pw_uid in trusted}
+    primary = {user.pw_name for user in users if user.pw_gid == gid}
     try:
         members = set(grp.getgrgid(gid).gr_mem)
     except KeyError:
         members = set()
-    primary = {user.pw_name for user in pwd.getpwall() if user.pw_gid == gid}
-    return members | primary <= names
+    return gid == 0 or (bool(primary) and primary | members <= names)
