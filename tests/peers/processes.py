@@ -18,8 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from peers import build
+from peers import build, records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -138,6 +137,8 @@ class Collector(Program):
         """Write its configuration; ``receiver`` adds to the settings of the OTLP receiver's gRPC server."""
         self.port, self._health = free_port(), free_port()
         self.json, self.proto = folder / "collector.jsonl", folder / "collector.pb"
+        self._records: list[Any] = []
+        self._read = 0
         # With rotation the file exporter writes at once; without, it buffers for a second what it already acknowledged.
         files = {
             "file/json": {"path": str(self.json), "format": "json", "rotation": {"max_megabytes": 1000}},
@@ -167,26 +168,15 @@ class Collector(Program):
         """Whether its health check says so."""
         return _status(f"http://127.0.0.1:{self._health}/") == 200
 
-    def requests(self) -> Iterator[ExportLogsServiceRequest]:
-        """What it received so far, as the file exporter's protobuf file has it: 4-byte big-endian length, message."""
-        data = self.proto.read_bytes() if self.proto.exists() else b""
-        position = 0
-        while position + 4 <= len(data):
-            end = position + 4 + int.from_bytes(data[position : position + 4], "big")
-            if end > len(data):
-                return
-            yield ExportLogsServiceRequest.FromString(data[position + 4 : end])
-            position = end
-
     def records(self) -> list[Any]:
         """Every log record that it received so far."""
-        return [
-            record
-            for request in self.requests()
-            for resource in request.resource_logs
-            for scope in resource.scope_logs
-            for record in scope.log_records
-        ]
+        if self.proto.exists():
+            with self.proto.open("rb") as file:
+                file.seek(self._read)
+                for message in records.frames(file.read()):
+                    self._records += records.records_of(message)
+                    self._read += records.LENGTH_BYTES + len(message)
+        return list(self._records)
 
     def json_requests(self) -> list[dict[str, Any]]:
         """What it received so far, as the file exporter's JSON file has it."""
@@ -276,6 +266,18 @@ def run_otelbee(*arguments: str | Path, stdin: bytes = b"") -> subprocess.Comple
         env={key: value for key, value in os.environ.items() if not key.startswith("OTELBEE__")},
         check=False,
     )
+
+
+def translated(*files: Path, options: Sequence[str] = ()) -> list[Any]:
+    """The records of ``otelbee translate`` of recordings, without a server anywhere."""
+    sets = [argument for option in options for argument in ("--set", option)]
+    found: list[Any] = []
+    for path in files:
+        done = run_otelbee("translate", "tetragon", path, "--format", "proto", *sets)
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode(errors="replace")[-2000:]
+        for message in records.frames(done.stdout):
+            found += records.records_of(message)
+    return found
 
 
 def _status(url: str) -> int:
