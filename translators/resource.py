@@ -137,7 +137,7 @@ def allowed(values: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
 def build(observed: Observed, options: ResourceOptions) -> bytes:
     """Encode a ``Resource``."""
     values = {name: value for name, value in _conventions(observed, options) if value}
-    whole = {**values, **observed.own}
+    whole = {**values, **_labels(observed.kubernetes), **observed.own}
     for name, value in options.attributes.items():
         whole.setdefault(name, value)
     return wire.attributes(whole, wire.LIST_TAG)
@@ -152,14 +152,11 @@ def _conventions(observed: Observed, options: ResourceOptions) -> list[tuple[str
         (key.OS_TYPE, observed.os_type),
         (key.K8S_CLUSTER_NAME, place.cluster_name),
         (key.K8S_NODE_NAME, place.node_name),
-        *((key.K8S_NODE_LABEL + name, value) for name, value in place.node_labels.items()),
         (key.K8S_NAMESPACE_NAME, place.namespace),
         (key.K8S_POD_NAME, place.pod_name),
         (key.K8S_POD_UID, place.pod_uid if is_uuid(place.pod_uid) else ""),
         (key.K8S_CONTAINER_NAME, place.container_name),
         (workload_key(place.workload_kind), place.workload if workload_key(place.workload_kind) else ""),
-        *((key.K8S_POD_LABEL + name, value) for name, value in place.pod_labels.items()),
-        *((key.K8S_POD_ANNOTATION + name, value) for name, value in place.pod_annotations.items()),
         (key.CONTAINER_ID, container.id if is_full_container_id(container.id) else ""),
         (key.CONTAINER_RUNTIME_NAME, container.runtime),
         (key.CONTAINER_IMAGE_NAME, image),
@@ -168,3 +165,16 @@ def _conventions(observed: Observed, options: ResourceOptions) -> list[tuple[str
         (key.CONTAINER_IMAGE_ID, "" if digest else container.image_id),
         *observed.service.items(),
     ]
+
+
+def _labels(place: Kubernetes) -> dict[str, str]:
+    """Labels and annotations; one without a value is still set."""
+    return {
+        prefix + name: value
+        for prefix, values in (
+            (key.K8S_NODE_LABEL, place.node_labels),
+            (key.K8S_POD_LABEL, place.pod_labels),
+            (key.K8S_POD_ANNOTATION, place.pod_annotations),
+        )
+        for name, value in values.items()
+    }

@@ -181,7 +181,7 @@ class Processes:
         process.who = b"".join([b" " + word.encode() for word in words if word])
         process.who_line = process.who
         if message.arguments:
-            process.who_line += b" " + printable(self._redaction.arguments(message.arguments)).encode()
+            process.who_line += b" " + printable(self._redaction.arguments(message.arguments, message.binary)).encode()
         process.excluded = self._is_excluded(process)
         process.privileged = bool(message.binary_properties) and privileges_changed(message.binary_properties)
         process.completed = True
@@ -265,8 +265,8 @@ class Processes:
                 parts.append(role.executable_path.text(shown))
             parts.append(role.executable_name.text(self._redaction.text(path.rpartition("/")[2] or path)))
         if arguments:
-            line = f"{shown} {self._redaction.arguments(arguments)}" if path else self._redaction.arguments(arguments)
-            parts.append(role.command_line.text(line))
+            line = self._redaction.arguments(arguments, path)
+            parts.append(role.command_line.text(f"{shown} {line}" if path else line))
         elif path:
             parts.append(role.command_line.text(shown))
         if self._options.command_args and path:

@@ -16,19 +16,25 @@ if TYPE_CHECKING:
 class Redaction:
     """Applies a redactor, or nothing."""
 
-    __slots__ = ("redactor",)
+    __slots__ = ("_arguments", "redactor")
 
     def __init__(self, redactor: Redactor | None) -> None:
         """Take the redactor; None leaves everything as it is."""
         self.redactor = redactor
+        self._arguments = ("", "", "")
 
     def text(self, value: str) -> str:
         """Redact one string: a path, a hook's argument, a name that a process chose."""
         return value if self.redactor is None or not value else self.redactor.text(value)
 
-    def arguments(self, value: str) -> str:
-        """Redact Tetragon's flat argument string."""
-        return value if self.redactor is None or not value else self.redactor.flat(value)
+    def arguments(self, value: str, path: str) -> str:
+        """Redact Tetragon's flat argument string of the executable at ``path``."""
+        if self.redactor is None or not value:
+            return value
+        # An event needs it several times in a row, and a match is counted once.
+        if self._arguments[:2] != (value, path):
+            self._arguments = (value, path, self.redactor.flat(value, path))
+        return self._arguments[2]
 
     def argv(self, values: Sequence[str]) -> list[str]:
         """Redact an argument list."""

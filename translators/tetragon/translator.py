@@ -16,6 +16,7 @@ from translators.batch import Batch, Part, Rejection, Signal, Translation
 from translators.event import resource_logs, scope
 from translators.pb import tetragon_lazy_pb2 as lazy
 from translators.pb import tetragon_pb2 as full
+from translators.tetragon import names
 from translators.tetragon.cache import Cache
 from translators.tetragon.field_filters import FieldFilters
 from translators.tetragon.hooks import Hooks
@@ -29,7 +30,6 @@ from translators.tetragon.lifecycle import (
     read_exit,
     read_loader,
 )
-from translators.tetragon.names import unix_ns
 from translators.tetragon.options import Options
 from translators.tetragon.place import Node, resource
 from translators.tetragon.process import Process, Processes
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from translators.batch import Origin
     from translators.tetragon.detail import Detail
 
+_TIME = wire.Key("tetragon.time")
+"""Only of an event whose time does not fit into ``time_unix_nano`` (1970 to 2554)."""
 _TIME_MISSING = wire.Key("tetragon.time_missing").true
 _AGGREGATED = wire.Key("tetragon.aggregation.count")
 
@@ -202,7 +204,10 @@ class Translator:
         if event.aggregation_info:
             own += _AGGREGATED.integer(full.AggregationInfo.FromString(event.aggregation_info).count)
         instant = event.time
-        time_ns = unix_ns(instant.seconds, instant.nanos)
+        time_ns = instant.seconds * 1_000_000_000 + instant.nanos
+        if not 0 <= time_ns <= wire.UINT64_MAX:
+            own += _TIME.text(names.instant(instant.seconds, instant.nanos))
+            time_ns = names.unix_ns(instant.seconds, instant.nanos)
         time = time_ns.to_bytes(8, "little")
         if self._options.log_record_uid:
             own += uid(kind.identity, time, node.identity, process.identity, detail.fingerprint)
