@@ -16,6 +16,7 @@ from receiver.net.grpc import is_loopback, parse_endpoint
 from receiver.sources.tetragon.discovery import Problem
 
 _TOO_LARGE = "larger than max"
+_CLOSED = ("Socket closed", "reset by peer", "Broken pipe")
 _NO_TLS = ("WRONG_VERSION_NUMBER", "handshake failed", "verification check failed", "CERTIFICATE")
 
 
@@ -52,7 +53,7 @@ def connection_problem(
         )
     if "Failed parsing HTTP/2" in details or "http1.x" in details:
         return Problem("not_grpc", f"{endpoint} does not speak gRPC: correct endpoint, or what listens there")
-    if "Socket closed" in details:
+    if any(text in details for text in _CLOSED):
         return Problem(
             "closed",
             f"{endpoint} closes the connection at once: it expects TLS or a client certificate (see tls), "

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 
 from receiver.net.backoff import Backoff
@@ -147,6 +150,13 @@ async def test_unary_over_a_unix_socket(tmp_path: Path) -> None:
         assert await unary(over, f"/{SERVICE}/Echo", b"", timeout_s=10) == b""
 
 
+async def test_a_proxy_does_not_concern_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``http_proxy`` is for other hosts, as it is in Go and so in the Collector."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with serving(Server(), "localhost:0") as port, channel(f"localhost:{port}", PLAIN) as over:
+        assert await unary(over, f"/{SERVICE}/Echo", b"x", timeout_s=10) == b"x"
+
+
 @pytest.mark.parametrize("by", ["server_name_override", "authority"])
 async def test_tls_with_another_name(tmp_path: Path, by: str) -> None:
     """A wildcard certificate is accepted under the name that either key gives, and only then."""
@@ -161,6 +171,29 @@ async def test_tls_with_another_name(tmp_path: Path, by: str) -> None:
         async with channel(f"127.0.0.1:{port}", ClientTLS(ca_file=authority.ca_file)) as nameless:
             with pytest.raises(grpc.aio.AioRpcError, match="Hostname Verification"):
                 await unary(nameless, f"/{SERVICE}/Echo", b"x", timeout_s=10)
+
+
+@pytest.mark.parametrize(("given", "seen"), [("agent.test", "agent.test"), ("", "127.0.0.1:{port}")])
+async def test_the_authority_of_a_call(given: str, seen: str) -> None:
+    """Without one of its own a call asks for the endpoint."""
+    authority: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def remember(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        connection.initiate_connection()
+        writer.write(connection.data_to_send())
+        while not authority.done():
+            for item in connection.receive_data(await reader.read(65536)):
+                if isinstance(item, h2.events.RequestReceived):
+                    authority.set_result(dict(item.headers)[":authority"])
+        writer.close()
+
+    server = await asyncio.start_server(remember, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, channel(f"127.0.0.1:{port}", PLAIN, authority=given) as over:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await unary(over, f"/{SERVICE}/Echo", b"", timeout_s=10)
+    assert await authority == seen.format(port=port)
 
 
 async def test_a_stream_arrives_in_order_and_in_batches() -> None:

@@ -154,6 +154,8 @@ async def test_each_loss_is_a_gap_of_its_own() -> None:
             await agent.start(f"127.0.0.1:{port}")
         await intake.until(lambda: len(intake.records) == 3)
     assert [name for name, _ in intake.events] == [GAP, GAP]
+    times = [str(attributes[f"otelbee.gap.{end}"]) for _, attributes in intake.events for end in ("from", "to")]
+    assert times == sorted(set(times))
 
 
 async def test_cancelled_by_the_agent_reconnects() -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from receiver.identity import container_and_pod
 from receiver.sources.tetragon import Config
 from receiver.sources.tetragon.discovery import DiscoveryError, discovered_address
 from tests.receiver.sources.agent import Agent, event, running
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -80,7 +82,7 @@ async def test_the_file_is_read_again_for_each_attempt(tmp_path: Path) -> None:
 
 
 async def test_localhost_inside_a_pod_names_both_remedies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: object
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
 ) -> None:
     """In a pod without the host's network the agent's localhost is another one."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
@@ -91,8 +93,18 @@ async def test_localhost_inside_a_pod_names_both_remedies(
     assert "endpoint: unix:///var/run/tetragon/tetragon.sock" in reason
 
 
+@pytest.mark.skipif(any(container_and_pod()), reason="needs a machine that is no container")
+async def test_localhost_on_the_host_is_just_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+) -> None:
+    """Outside a container localhost is the agent's."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    async with running(Config(discovery_file=info(tmp_path, f"localhost:{free_port()}"))) as intake:
+        await intake.until_down("nothing listens on localhost")
+
+
 async def test_localhost_that_was_configured_is_just_refused(
-    monkeypatch: pytest.MonkeyPatch, free_port: object
+    monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
 ) -> None:
     """Whoever wrote the endpoint knows what it means."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
