@@ -56,7 +56,8 @@ async def run(
     builders: dict[str, Callable[[], Source]] = {}
     state = health.Health(telemetry, intakes)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(health.serve(state, config.telemetry.endpoint))
+        address = await stack.enter_async_context(health.serve(state, config.telemetry.endpoint))
+        _log.info("Health and metrics are served at http://%s", address)
         exporter = exporters.build(config.exporter, telemetry, stream, tap=config.debug)
         stack.push_async_callback(exporter.close)
         pipeline = await stack.enter_async_context(Pipeline(config.exporter.sending_queue, exporter, telemetry))

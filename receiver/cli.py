@@ -86,16 +86,19 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _parser() -> argparse.ArgumentParser:
+    listed: list[str] = []
     parser = argparse.ArgumentParser(
         prog="otelbee",
+        usage="otelbee COMMAND ...",
         description="The eBPF companion of the OpenTelemetry Collector: eBPF tools in, typed OTLP out.",
         formatter_class=_formatter,
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(prog="otelbee", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
 
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str, **more: Any) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text, formatter_class=_formatter, **more)
+        added = commands.add_parser(name, description=text, formatter_class=_formatter, **more)
         added.set_defaults(command=command)
+        listed.append(f"  {name:<13}{text}")
         return added
 
     for name, command, text in (
@@ -107,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_translate(add("translate", _translate, "Translate one tool's recorded data to OTLP on standard output."))
     _add_replay(add("replay", _replay, "Serve recorded events as the tool itself would."))
     add("version", _version, "Print the version.")
+    parser.epilog = "\n".join(("commands:", *listed, "", "otelbee COMMAND --help says more."))
     return parser
 
 

@@ -110,10 +110,10 @@ def _replaced(data: Any, where: Place, value: Any) -> Any:
 def _message(detail: ErrorDetails, where: Place, model: type[BaseModel]) -> str:
     kind, message, value = detail["type"], detail["msg"], detail["input"]
     if kind == "extra_forbidden":
-        return unknown(str(where[-1]), "key", sorted(set(_keys(_annotations(model, where[:-1])))))
+        return unknown(str(where[-1]), "key", sorted(set(_keys(annotations_at(model, where[:-1])))))
     if kind == "missing":
         return "required, but missing"
-    shown = None if any(_holds_secret(each) for each in _annotations(model, where)) else _show_value(value)
+    shown = None if any(_holds_secret(each) for each in annotations_at(model, where)) else _show_value(value)
     if kind in {"literal_error", "enum"}:
         valid = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
         return f"{shown or 'the value'} is not one of {', '.join(valid)}{near_miss(str(value), valid)}"
@@ -141,7 +141,7 @@ def _show_type(value: Any) -> str:
     return type_of.get(type(value), "a value")
 
 
-def _annotations(model: Any, where: Place) -> list[Any]:
+def annotations_at(model: Any, where: Place) -> list[Any]:
     """What a configuration may hold at ``where`` below ``model``: more than one where there is a union."""
     found = list(_members(model))
     for step in where:

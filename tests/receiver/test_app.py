@@ -141,6 +141,7 @@ async def test_records_flow_and_a_stop_drains(
     assert "logs" in running.shown.getvalue().lower()
     texts = [record.getMessage() for record in caplog.records if record.name == "receiver.app"]
     assert texts == [
+        f"Health and metrics are served at http://{running.address}",
         "Everything is ready. Begin running and processing data.",
         "Starting shutdown...",
         "Shutdown complete.",
