@@ -103,7 +103,9 @@ class Call:
         return self._inbox.full
 
     def receive(self, data: bytes | memoryview) -> None:
-        """Take in what the server sent."""
+        """Take in what the server sent; nothing after the end."""
+        if self.ended:
+            return
         self._decoder.feed(data)
         while not self.ended and (event := self._decoder.next_event()) is not None:
             self._handle(event)

@@ -76,7 +76,8 @@ class Decoder:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Add what the server sent; then call :meth:`next_event` until it returns None."""
-        self._data = b"".join((self._data, data))
+        if not self._ended:
+            self._data = b"".join((self._data, data))
 
     def next_event(self) -> Event | None:
         """Read on to the next event, putting messages into the inbox; None when more bytes are needed."""
@@ -104,7 +105,7 @@ class Decoder:
         if self._ended or len(data) - at < frames.HEADER_BYTES:
             return None
         length, kind, flags, stream = frames.read_header(data, at)
-        if not self._greeted and (kind != Type.SETTINGS or flags or stream or length > frames.MAX_PAYLOAD_BYTES):
+        if not self._greeted and not _is_greeting(data):
             raise Violation(_diagnose(data), status="UNAVAILABLE")
         if length > frames.MAX_PAYLOAD_BYTES:
             raise Violation(f"a frame of {length} bytes, above {frames.MAX_PAYLOAD_BYTES}", ErrorCode.FRAME_SIZE_ERROR)
@@ -247,6 +248,12 @@ class Decoder:
         }
 
 
+def _is_greeting(data: bytes) -> bool:
+    """Whether the server's preface begins here: SETTINGS, not the acknowledgement of ours (RFC 9113, section 3.4)."""
+    length, kind, flags, stream = frames.read_header(data, 0)
+    return length <= frames.MAX_PAYLOAD_BYTES and (kind, flags & Flag.ACK, stream) == (Type.SETTINGS, 0, 0)
+
+
 def _diagnose(data: bytes) -> str:
     """Say what speaks here, from the first bytes of a server whose first frame is not HTTP/2's SETTINGS."""
     if not data:
@@ -255,4 +262,6 @@ def _diagnose(data: bytes) -> str:
         return "the server speaks HTTP/1.1, not gRPC over HTTP/2: is this the address of its gRPC listener?"
     if data[0] in (0x15, 0x16) and data[1:2] in (b"\x03", b""):
         return "the server speaks TLS where plain text was expected: configure tls, or https:// in the endpoint"
-    return f"the server does not speak HTTP/2: its first bytes are {data[:16]!r}"
+    if len(data) >= frames.HEADER_BYTES and _is_greeting(data):
+        return "the server does not end its first frame"
+    return f"the server does not speak HTTP/2: its first bytes are {data[: frames.HEADER_BYTES]!r}"

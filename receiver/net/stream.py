@@ -34,8 +34,8 @@ _UNSENT_BYTES: Final = 256 << 10
 _PAUSE_S: Final = 0.002
 """Between two reads where the first brought less than a batch: waking up for every message costs ten times the message.
 In this time a sender of 100,000 messages a second fills about half of a unix socket's buffer."""
-_CLOSE_S: Final = 1.0
-"""How long the last words may take: a RST_STREAM, and TLS's close_notify."""
+_CLOSE_S: Final = 0.25
+"""How long the last words may take: a RST_STREAM, and TLS's close_notify, which C-core never answers."""
 _PROBES: Final = ((socket.TCP_KEEPIDLE, 300), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
 """Seconds, seconds, count: a peer that vanished is noticed after seven minutes."""
 
@@ -187,6 +187,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
+        self._closing = False
         self._lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -231,7 +232,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Write what the call has to say."""
-        if self._transport is not None and (data := self.call.outgoing()) and not self._transport.is_closing():
+        if self._transport is not None and (data := self.call.outgoing()) and not self._closing:
             self._transport.write(data)
 
     async def changed(self) -> None:
@@ -251,8 +252,8 @@ class _Connection(asyncio.BufferedProtocol):
         self.flush()
         if self._pause is not None:
             self._pause.cancel()
+        self._settle()
         try:
-            self._transport.close()
             async with asyncio.timeout(_CLOSE_S):
                 await self._lost.wait()
         except TimeoutError:
@@ -264,7 +265,10 @@ class _Connection(asyncio.BufferedProtocol):
     def _settle(self) -> None:
         """Close the connection of an ended call; what it has to say is still written."""
         assert self._transport is not None
-        self._transport.close()
+        if not self._closing:
+            # Once only: of asyncio's TLS transports, a second close() disables abort().
+            self._closing = True
+            self._transport.close()
 
     def _resume(self) -> None:
         assert self._transport is not None
