@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from receiver.cli import main
 from receiver.recording import read_records
 from translators.version import VERSION
 
@@ -103,12 +104,14 @@ class TestHelp:
         assert lines[:3] == ["sources:", "  - name: tetragon", "    stability: alpha"]
         assert lines[-4:] == ["exporters:", "  - name: otlp_grpc", "  - name: debug", "  - name: file"]
 
-    def test_help_names_every_command(self) -> None:
+    def test_help_names_every_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Each command has one line, and a help of its own."""
         shown = otelbee("--help").stdout.decode()
         for name in ("run", "validate", "components", "translate", "replay", "version"):
             assert re.search(rf"^  {name} +\S", shown, re.MULTILINE)
-            assert otelbee(name, "--help").stdout.decode().startswith(f"usage: otelbee {name}")
+            with pytest.raises(SystemExit, match=r"^0$"):
+                main([name, "--help"])
+            assert capsys.readouterr().out.startswith(f"usage: otelbee {name}")
 
     @pytest.mark.parametrize("arguments", [(), ("runn",), ("run", "x"), ("translate", "tetragon", "a", "b")])
     def test_wrong_usage(self, arguments: tuple[str, ...]) -> None:
@@ -252,6 +255,35 @@ class TestRun:
         assert sum(records) == 260
         replay.process.send_signal(signal.SIGINT)
         assert replay.ends() == 0
+
+    def test_a_second_signal_stops_at_once(
+        self, start: Callable[..., Started], shared_data: Callable[..., Path]
+    ) -> None:
+        """Draining towards a Collector that is away ends with the second signal, exit code 1, and says what is lost."""
+        recording = shared_data("tetragon", "recordings", "net.pb.gz")
+        replay = start("replay", "tetragon", recording, "--listen", "127.0.0.1:0")
+        agent = replay.until_it_says(r"is served at (\S+)")[1]
+        exporter = "exporter={otlp_grpc: {endpoint: 127.0.0.1:1, tls: {insecure: true}}}"
+        service = start(
+            "run",
+            "--set",
+            f"sources.tetragon.endpoint={agent}",
+            "--set",
+            exporter,
+            "--set",
+            "telemetry.endpoint=127.0.0.1:0",
+            "--set",
+            "shutdown_timeout=60s",
+        )
+        address = service.until_it_says(r"served at (http://\S+)")[1]
+        wait_for_metric(address, 'otelbee_receiver_accepted_log_records{receiver="tetragon"}', 260)
+        service.process.send_signal(signal.SIGTERM)
+        service.until_it_says("Starting shutdown")
+        began = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.ends() == 1
+        assert time.monotonic() - began < 15
+        assert "stopped at once by a second signal" in service.said[-1]
 
     def test_a_wrong_start_is_exit_code_2(self, tmp_path: Path) -> None:
         """A file that cannot be opened is a start error with its reason, not a traceback."""
