@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from asyncio import Future
+    from collections.abc import Mapping, Sequence
 
     from translators.batch import Batch, Origin, Rejection
 
@@ -16,8 +17,9 @@ class Outcome(NamedTuple):
     accepted: int
     """Items that the queue has."""
     rejected: tuple[Rejection, ...]
-    delivered: Awaitable[None]
-    """Done when the Collector has the accepted items, or they were dropped and counted; may be ignored."""
+    delivered: Future[None]
+    """Done when the Collector has the accepted items, or they were dropped for good and counted; cancelled when otelbee
+    stopped before. May be ignored."""
 
 
 class Intake(Protocol):
@@ -48,6 +50,18 @@ class Intake(Protocol):
         ...
 
 
+class Checkpoint(Protocol):
+    """Where a source instance left off: one value, replaced as a whole, that survives a restart."""
+
+    async def load(self) -> bytes | None:
+        """Return what was saved last, None when nothing ever was."""
+        ...
+
+    async def save(self, value: bytes) -> None:
+        """Replace the value; it is stored when this returns."""
+        ...
+
+
 class Source(Protocol):
     """Receives bytes from somewhere; knows no OTLP."""
 
@@ -71,7 +85,7 @@ class Exporter(Protocol):
 class Queue(Protocol):
     """Where intakes put batches; :class:`receiver.pipeline.Pipeline` is the one implementation."""
 
-    async def put(self, batches: Sequence[Batch], *, wait: bool) -> Awaitable[None]:
+    async def put(self, batches: Sequence[Batch], *, wait: bool) -> Future[None]:
         """Queue batches, atomically per signal; the result is done when the Collector has them all.
 
         Raises :class:`~receiver.errors.QueueFull` (only without ``wait``) and :class:`~receiver.errors.TooLarge`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from receiver.errors import QueueFull, TooLarge
 from receiver.pipeline.delivery import Delivery
@@ -13,7 +13,7 @@ from receiver.pipeline.queue import MemoryQueue
 from translators.batch import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from receiver.pipeline.config import QueueConfig
@@ -70,7 +70,7 @@ class Pipeline:
         """Stop; what :meth:`drain` did not send is dropped and counted."""
         await self.drain(0)
 
-    async def put(self, batches: Sequence[Batch], *, wait: bool) -> Awaitable[None]:
+    async def put(self, batches: Sequence[Batch], *, wait: bool) -> asyncio.Future[None]:
         """Queue batches, atomically per signal; the result is done when all are delivered or dropped and counted.
 
         With ``wait`` this waits for room, in turn with others. Without, all signals are queued or none.
@@ -90,7 +90,7 @@ class Pipeline:
             for batch in batches:
                 self._telemetry.enqueue_failed(batch.signal, batch.items)
             raise
-        return delivered[0] if len(delivered) == 1 else _All(delivered)
+        return delivered[0] if len(delivered) == 1 else _together(delivered)
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse what comes, send what waits at once, and give up after ``deadline_s`` seconds.
@@ -123,12 +123,23 @@ class Pipeline:
         return items
 
 
-class _All:
-    """Awaits several futures; unlike a coroutine it may be ignored."""
+def _together(futures: Sequence[asyncio.Future[None]]) -> asyncio.Future[None]:
+    """One future for several, which may be ignored: done with the last of them, cancelled with the first that is."""
+    together: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    left = len(futures)
 
-    def __init__(self, futures: Sequence[asyncio.Future[None]]) -> None:
-        self._futures = futures
+    def on_done(one: asyncio.Future[None]) -> None:
+        nonlocal left
+        left -= 1
+        if together.done():
+            return
+        if one.cancelled():
+            together.cancel()
+        elif not left:
+            together.set_result(None)
 
-    def __await__(self) -> Generator[Any, None, None]:
-        for future in self._futures:
-            yield from future.__await__()
+    for one in futures:
+        one.add_done_callback(on_done)
+    if not futures:
+        together.set_result(None)
+    return together
