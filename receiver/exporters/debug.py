@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from receiver.errors import ExportError, Permanent
 from receiver.exporters import debug_text
@@ -25,7 +25,8 @@ class Config(Section):
 
     verbosity: Literal["basic", "normal", "detailed"] = "basic"
     """``basic`` a line per batch, ``normal`` also a line per record, ``detailed`` also a line per field."""
-    sending_queue: SendingQueue = SendingQueue()
+    sending_queue: ClassVar[SendingQueue] = SendingQueue()
+    """Not a setting: a tap has no queue, and people read slower than any queue fills."""
 
 
 class Exporter:

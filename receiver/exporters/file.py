@@ -23,6 +23,8 @@ from receiver.fields import Section
 from translators.otlp import to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from translators.batch import Batch
 
 _MIB = 1 << 20
@@ -70,8 +72,8 @@ def encode(batch: Batch, file_format: Format) -> bytes:
 class Exporter:
     """Appends each batch to the file and leaves nothing in a buffer. Encoding and writing happen in a thread."""
 
-    def __init__(self, config: Config) -> None:
-        """Open the file.
+    def __init__(self, config: Config, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """Open the file; ``now`` names what is set aside.
 
         Raises:
             StartError: The file cannot be opened.
@@ -79,7 +81,7 @@ class Exporter:
         self._format = config.format
         self._turn = asyncio.Lock()
         try:
-            self._file = _File(config.path, config.rotation, keep=config.append or config.rotation is not None)
+            self._file = _File(config.path, config.rotation, now, keep=config.append or config.rotation is not None)
         except OSError as error:
             raise StartError(f"file: {config.path} cannot be opened for writing: {error.strerror}") from None
 
@@ -103,8 +105,9 @@ class Exporter:
 class _File:
     """An append-only file that keeps whole frames and may rotate."""
 
-    def __init__(self, path: Path, rotation: Rotation | None, *, keep: bool) -> None:
+    def __init__(self, path: Path, rotation: Rotation | None, now: Callable[[], datetime], *, keep: bool) -> None:
         self.path = path
+        self._now = now
         self._rotation = rotation
         self._descriptor = _open(path, keep=keep)
 
@@ -132,7 +135,7 @@ class _File:
     def _rotate(self, rotation: Rotation) -> None:
         # The names of the Collector's rotation (timberjack): data-2025-01-02T15-04-05.000-size.jsonl
         stem, suffix = self.path.stem, self.path.suffix
-        moment = datetime.now(UTC)
+        moment = self._now()
         while (backup := self.path.with_name(f"{stem}-{moment:%Y-%m-%dT%H-%M-%S.%f}"[:-3] + f"-size{suffix}")).exists():
             moment += timedelta(milliseconds=1)
         with contextlib.suppress(FileNotFoundError):  # somebody else moved it

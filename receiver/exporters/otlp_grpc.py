@@ -8,7 +8,7 @@ import platform
 import random
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import grpc
 import grpc.aio
@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from receiver.exporters import retry
 from receiver.exporters.sending_queue import SendingQueue
@@ -88,6 +88,12 @@ class Config(Section):
         parse_endpoint(value)
         return value
 
+    @model_validator(mode="after")
+    def _scheme_agrees_with_tls(self) -> Self:
+        if parse_endpoint(self.endpoint).secure is False and self.tls.names_files:
+            raise ValueError("endpoint begins with http://, which is plain text, but tls names files; write https://")
+        return self
+
     @field_validator("headers")
     @classmethod
     def _headers_can_be_sent(cls, value: dict[str, Secret]) -> dict[str, Secret]:
@@ -131,7 +137,8 @@ class Exporter:
             signal: self._channel.unary_unary(method, request_serializer=None, response_deserializer=None)
             for signal, method in METHODS.items()
         }
-        self._first = asyncio.Lock()
+        self._not_before_s: float | None = None
+        """Time of the event loop at which the first connection may be made; None before the first export."""
         self._partial: set[Signal] = set()
 
     async def export(self, batch: Batch) -> None:
@@ -148,10 +155,11 @@ class Exporter:
         await self._channel.close()
 
     async def _spread_first_connection(self) -> None:
-        if self._spread_s:
-            async with self._first:
-                await asyncio.sleep(random.uniform(0, self._spread_s))  # noqa: S311 - spreads load, hides nothing
-                self._spread_s = 0.0
+        now_s = asyncio.get_running_loop().time()
+        if self._not_before_s is None:
+            self._not_before_s = now_s + random.uniform(0, self._spread_s)  # noqa: S311 - spreads load, hides nothing
+        if self._not_before_s > now_s:
+            await asyncio.sleep(self._not_before_s - now_s)
 
     def _read_answer(self, batch: Batch, answer: bytes) -> None:
         """Count what a partial success says was rejected; it must not be sent again (OTLP, "Partial Success")."""

@@ -7,6 +7,7 @@ import resource
 import signal as signals
 import stat
 import struct
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +72,26 @@ async def test_rotation_keeps_the_newest(tmp_path: Path) -> None:
     found = stats(tmp_path)
     assert [each.st_size - 4 for each in found] == sizes[-3:]
     assert {stat.S_IMODE(each.st_mode) for each in found} == {0o600}
+
+
+async def test_rotations_in_one_moment(tmp_path: Path) -> None:
+    """Two files that are set aside in the same millisecond both stay."""
+    path = tmp_path / "out.pb"
+    config = Config(path=path, format="proto", rotation=Rotation(max_megabytes=1))
+    exporter = Exporter(config, now=lambda: datetime(2026, 1, 2, 3, 4, 5, 6000, tzinfo=UTC))
+    for size in (700_001, 700_002, 700_003):
+        await exporter.export(Batch(Signal.LOGS, 1, bytes(size), ()))
+    await exporter.close()
+    assert {name: size - 4 for name, size in sizes_of(tmp_path).items()} == {
+        "out-2026-01-02T03-04-05.006-size.pb": 700_001,
+        "out-2026-01-02T03-04-05.007-size.pb": 700_002,
+        "out.pb": 700_003,
+    }
+
+
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Bytes of what is in a folder."""
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
 async def test_rotation_survives_a_file_that_is_gone(tmp_path: Path) -> None:

@@ -260,6 +260,7 @@ async def test_server_that_restarts_is_found_again(telemetry: Telemetry) -> None
     ("options", "problem"),
     [
         ({"endpoint": "collector"}, "has no port"),
+        ({"endpoint": "http://c:4317", "tls": {"ca_file": "/ca.pem"}}, "begins with http://"),
         ({"headers": {"grpc-x": "1"}}, "reserved by gRPC"),
         ({"headers": {"a b": "1"}}, "no header name"),
         ({"headers": {"x-bin": "1"}}, "binary header"),

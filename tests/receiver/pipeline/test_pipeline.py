@@ -47,11 +47,12 @@ async def test_empty_put_is_delivered(telemetry: Telemetry) -> None:
 async def test_ignored_delivery_is_harmless(telemetry: Telemetry) -> None:
     """The result of put may be ignored, and cancelled by whom it belongs to."""
     sink = Sink()
-    async with Pipeline(config(), sink, telemetry) as pipeline:
+    async with Pipeline(config(num_consumers=1), sink, telemetry) as pipeline:
         await pipeline.put([logs("a"), logs("b", signal=Signal.TRACES)], wait=False)
         waiting = asyncio.ensure_future(await pipeline.put([logs("c")], wait=False))
         waiting.cancel()
         await sink.until_has(3)
+        await (await pipeline.put([logs("d")], wait=False))
 
 
 async def test_small_batches_are_joined(telemetry: Telemetry) -> None:

@@ -60,13 +60,13 @@ async def test_large_put_is_not_overtaken_for_ever() -> None:
     await full.put([sized(1000)], wait=True)
     await full.put([sized(1000)], wait=True)
     large = put(full, 2000, "test")
-    small = put(full, 500, "test")
     await settle()
     free(full)
-    await settle()
-    assert not small.done()
     with pytest.raises(QueueFull):
         await full.put([sized(500)], wait=False)
+    small = put(full, 500, "test")
+    await settle()
+    assert not small.done()
     free(full)
     await settle()
     assert large.done()
@@ -109,6 +109,23 @@ async def test_source_at_its_share_does_not_hold_up_others() -> None:
     assert not waiting.done()
     free(shared, 2)
     await waiting
+
+
+async def test_who_waits_for_room_is_not_passed_by_other_sources() -> None:
+    """Who waits for room in the whole queue is next, before a smaller put of another source that would fit."""
+    shared = queue()
+    for size, source in ((300, "b"), (1700, "b"), (1500, "a")):
+        await shared.put([sized(size, source)], wait=False)
+    large = put(shared, 1000, "c")
+    small = put(shared, 400, "d")
+    await settle()
+    free(shared)
+    await settle()
+    assert not large.done()
+    assert not small.done()
+    free(shared)
+    await large
+    await small
 
 
 async def test_flooding_source_gives_way_to_a_new_one() -> None:
