@@ -119,10 +119,10 @@ def test_source_brings_everything(source: str) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("component", [*sorted(SOURCES), *sorted(EXPORTERS)])
-def test_component_is_in_the_configuration_reference(component: str) -> None:
-    """docs/config.md speaks of every source and exporter."""
-    assert f"`{component}`" in (ROOT / "docs" / "config.md").read_text()
+def test_configuration_reference_has_every_component() -> None:
+    """docs/config.md has a section on every source and exporter."""
+    sections = set(re.findall(r"^### `(.+)`$", (ROOT / "docs" / "config.md").read_text(), re.MULTILINE))
+    assert {f"sources::{name}" for name in SOURCES} | {f"exporter::{name}" for name in EXPORTERS} <= sections
 
 
 def test_committed_text_names_no_machine_and_no_registry() -> None:

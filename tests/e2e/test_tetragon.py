@@ -34,7 +34,7 @@ def _json_uids(requests: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("volume", ["every scenario", "high volume"])
 def test_every_event_arrives_once_as_it_was_translated(volume: str, shared: Path, way: Callable[..., Any]) -> None:
     """As many records, with the same ids and contents, as the recordings have events; nothing lost, nothing twice."""
@@ -43,7 +43,7 @@ def test_every_event_arrives_once_as_it_was_translated(volume: str, shared: Path
     expected = translated(*files)
     peer, otelbee, collector = way(*files)
 
-    received = collector.received(len(expected))
+    received = collector.received(len(expected), deadline_s=120)
     assert peer.report("end") == {"event": "end", "produced": len(expected), "dropped": 0, **_sent(peer)}
     assert Counter(map(without_arrival, received)) == Counter(map(without_arrival, expected))
     assert Counter(uids(received)) == Counter(uids(expected))

@@ -182,9 +182,9 @@ class Collector(Program):
         """What it received so far, as the file exporter's JSON file has it."""
         return [json.loads(line) for line in self.json.read_text().splitlines()] if self.json.exists() else []
 
-    def received(self, count: int) -> list[Any]:
+    def received(self, count: int, deadline_s: float = DEADLINE_S) -> list[Any]:
         """Wait until it has ``count`` log records or more."""
-        self.until(lambda: len(self.records()) >= count, f"it has {count} log records")
+        self.until(lambda: len(self.records()) >= count, f"it has {count} log records", deadline_s)
         return self.records()
 
 
@@ -236,6 +236,17 @@ class Otelbee(Program):
         """Whether ``/ready`` says so."""
         return _status(f"http://{self._own}/ready") == 200
 
+    def source(self, name: str) -> dict[str, Any]:
+        """What the body of ``/ready`` says about a source: ``up``, ``paused``, ``reason``."""
+        try:
+            with _HTTP.open(f"http://{self._own}/ready", timeout=5) as response:
+                body = json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                body = json.load(error)
+        state: dict[str, Any] = body["sources"][name]
+        return state
+
     def metrics(self) -> dict[str, float]:
         """Its metrics by name, summed over their labels; use :meth:`metric` for one set of labels."""
         sums: dict[str, float] = {}
@@ -268,16 +279,12 @@ def run_otelbee(*arguments: str | Path, stdin: bytes = b"") -> subprocess.Comple
     )
 
 
-def translated(*files: Path, options: Sequence[str] = ()) -> list[Any]:
+def translated(*files: Path) -> list[Any]:
     """The records of ``otelbee translate`` of recordings, without a server anywhere."""
-    sets = [argument for option in options for argument in ("--set", option)]
-    found: list[Any] = []
-    for path in files:
-        done = run_otelbee("translate", "tetragon", path, "--format", "proto", *sets)
-        assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode(errors="replace")[-2000:]
-        for message in records.frames(done.stdout):
-            found += records.records_of(message)
-    return found
+    # Gzip members may stand one behind the other, and so may length-prefixed messages.
+    done = run_otelbee("translate", "tetragon", "-", "--format", "proto", stdin=b"".join(map(Path.read_bytes, files)))
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode(errors="replace")[-2000:]
+    return [record for message in records.frames(done.stdout) for record in records.records_of(message)]
 
 
 def _status(url: str) -> int:

@@ -1,0 +1,107 @@
+"""What the documentation and the examples show is true: configurations are valid, commands exist, the demo runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from peers import build
+from peers.processes import Collector, run_otelbee
+from peers.records import uids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.yaml") if path.stem != "collector")
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
+DEMO_EVENTS = 85
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Every code block of a language in our pages, with the page's name."""
+    found = [
+        (page.name, block)
+        for page in PAGES
+        for block in re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_configuration_is_valid(path: Path) -> None:
+    """``otelbee validate`` has nothing to say about an example."""
+    done = run_otelbee("validate", "--config", path)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+
+
+def test_complete_configurations_of_the_pages_are_valid(tmp_path: Path) -> None:
+    """So it has about every configuration in our pages that has sources and an exporter."""
+    complete = [
+        (page, block)
+        for page, block in blocks("yaml")
+        if isinstance(parsed := yaml.safe_load(block), dict) and {"sources", "exporter"} <= set(parsed)
+    ]
+    assert complete
+    for page, block in complete:
+        config = tmp_path / "config.yaml"
+        config.write_text(block)
+        done = run_otelbee("validate", "--config", config)
+        assert (done.returncode, page, done.stderr.decode()) == (0, page, "")
+
+
+@pytest.mark.usefixtures("peers")
+def test_example_collector_is_valid() -> None:
+    """The real Collector accepts examples/collector.yaml, profiles pipeline included, with the gate it names."""
+    path = ROOT / "examples" / "collector.yaml"
+    command = [build.otelcol(), "validate", "--feature-gates=service.profilesSupport", f"--config={path}"]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+
+
+def test_commands_of_the_pages_exist() -> None:
+    """Each ``otelbee`` and ``make`` command in a shell block is one that there is."""
+    text = run_otelbee("--help").stdout.decode()
+    commands = set(re.findall(r"^  (\w+)  ", text, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert "run" in commands
+    unknown = []
+    for page, block in blocks("sh"):
+        unknown += [f"{page}: otelbee {each}" for each in re.findall(r"otelbee (\w+)", block) if each not in commands]
+        unknown += [f"{page}: make {each}" for each in re.findall(r"make (\w+)", block) if each not in targets]
+    assert not unknown
+
+
+def _demo(collector: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "examples/demo.py", collector]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_demo_shows_the_recording_without_a_collector(free_port: Callable[[], int]) -> None:
+    """``make run`` ends by itself with what it showed, secrets replaced, and what to do next."""
+    nobody = f"127.0.0.1:{free_port()}"
+    done = _demo(nobody)
+    assert done.returncode == 0, done.stderr
+    assert f"No Collector on {nobody}." in done.stdout
+    assert f"{DEMO_EVENTS} events of Tetragon became as many OTLP log records." in done.stdout
+    assert done.stdout.count("/usr/bin/curl -u deploy:<redacted:") >= 2
+    assert "Sommer2026" not in done.stdout + done.stderr
+    assert " error\t" not in done.stderr
+
+
+@pytest.mark.usefixtures("peers")
+def test_demo_forwards_where_a_collector_answers(tmp_path: Path) -> None:
+    """With a Collector there, the records reach it and are shown all the same."""
+    with Collector(tmp_path) as collector:
+        done = _demo(collector.endpoint)
+        assert done.returncode == 0, done.stderr
+        assert f"A Collector answers on {collector.endpoint}" in done.stdout
+        assert f"has {DEMO_EVENTS} of them" in done.stdout
+        assert "/usr/bin/cat /etc/shadow" in done.stdout
+        assert len(uids(collector.records())) == DEMO_EVENTS
