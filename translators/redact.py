@@ -183,7 +183,10 @@ _BUILTIN: Final = {
         rf"|-pass(?:in|out)?[\s\x00]+pass:({_BARE})"
         r"|(?i:\b(?:identified\s+by|password)\s+'([^'\x00]+)')"
         r")",
-        r"[\s\x00]-p[^\s\x00]|[\s\x00]-[paPwN][\s\x00]|^-p\s|pass:|(?i:identified\s|password\s+')",
+        r"\b(?:mysql|mariadb|7z|mongo|ldap)[a-z_-]*[\s\x00]"
+        r"|\b(?:sshpass|login|zip|unzip|sqlcmd|ipmitool|redis-cli|ssh-keygen)[\s\x00]"
+        r"|(?:^|\s)-u\s?[^\s-]\S*\s+-|^-p\s(?s:.*)\s(?:ssh|scp|sftp|rsync)\s"
+        r"|pass:|(?i:identified\s+by|password\s+')",
     ),
 }
 
@@ -272,7 +275,7 @@ class Redactor:
         builtin = {name: rule for name, rule in _BUILTIN.items() if rules.get(name) == rule.pattern}
         self._builtin = tuple(_Rule(name, rule.pattern, builtin=True) for name, rule in builtin.items())
         self._own = tuple(_Rule(name, text, builtin=False) for name, text in rules.items() if name not in builtin)
-        self._triggers = _prefilter([rule.trigger for rule in builtin.values()])
+        self._match = _prefilter([rule.trigger for rule in builtin.values()]).Match
         names = [rule.name for rule in (*self._builtin, *self._own)]
         self._markers = frozenset(map(_marker, names))
         self.matches: Counter[str] = Counter()
@@ -287,6 +290,9 @@ class Redactor:
     def text(self, value: str) -> str:
         """Redact one string of any kind."""
         data = value.encode()
+        hits = self._match(data)
+        if hits and len(hits) == 1 and not self._own:
+            return value
         redacted = self._apply_own(self._apply_builtin(data))
         return value if redacted is data else redacted.decode()
 
@@ -340,7 +346,7 @@ class Redactor:
         return self._apply_own(redacted)
 
     def _apply_builtin(self, data: bytes) -> bytes:
-        hits = self._triggers.Match(data)
+        hits = self._match(data)
         # The last pattern of the prefilter is found in everything. Not found: the prefilter ran out of memory.
         if hits is None:
             return self._apply(self._builtin, data)
@@ -363,6 +369,7 @@ class Redactor:
 
 
 def _prefilter(triggers: Sequence[str]) -> re2.Set:
+    """What finds the indices of the triggers in some bytes, and that of one more, which is in everything."""
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False

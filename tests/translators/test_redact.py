@@ -392,7 +392,7 @@ def test_redacting_a_list_twice_is_redacting_it_once(args: list[str]) -> None:
 def test_the_prefilter_hides_nothing_from_the_rules(text: str) -> None:
     """Every rule finds with the prefilter what it finds without; compared rule by rule."""
     data = text.encode()
-    hits = REDACTOR._triggers.Match(data)
+    hits = REDACTOR._match(data)
     assert hits is not None
     found = {index for index, rule in enumerate(REDACTOR._builtin) if rule.apply(data, REDACTOR._markers)[1]}
     assert found <= set(hits)
