@@ -202,12 +202,17 @@ async def test_unreadable_answer_is_a_success(server: Server, exporter: Exporter
     await exporter.export(request())
 
 
-async def test_first_connection_is_spread(server: Server, telemetry: Telemetry) -> None:
-    """Exports wait for a random moment before the first connection, and not again."""
-    exporter = Exporter(settings(server), telemetry, first_connection_spread_s=0.05)
-    await asyncio.gather(exporter.export(request()), exporter.export(request()))
-    assert len(server.requests) == 2
-    await exporter.close()
+async def test_first_connections_are_spread(server: Server, telemetry: Telemetry) -> None:
+    """Exporters that start in one moment arrive at different ones; an exporter waits only once."""
+    exporters = [Exporter(settings(server), telemetry, first_connection_spread_s=0.25) for _ in range(8)]
+    await asyncio.gather(*(exporter.export(request()) for exporter in exporters))
+    arrivals = [seen.at_s for seen in server.requests]
+    assert max(arrivals) - min(arrivals) > 0.05
+    async with asyncio.timeout(5):
+        for _ in range(100):
+            await exporters[0].export(request())
+    for exporter in exporters:
+        await exporter.close()
 
 
 async def test_dns_endpoint(server: Server, telemetry: Telemetry) -> None:
