@@ -36,9 +36,8 @@ bench: .venv/dev  ## Measure the translators and the way through
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
 	@touch $@
 
-.venv/dev: requirements-dev.lock pyproject.toml .venv/bin/python
+.venv/dev: requirements-dev.lock .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: help run test check peers proto bench
