@@ -7,8 +7,12 @@ ids count from 1; 0 is void), and a string section that records refer to by offs
 from __future__ import annotations
 
 import struct
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 _MAGIC = 0xEB9F
@@ -23,6 +27,15 @@ _TAIL_PER_ITEM = {_STRUCT: 12, _UNION: 12, _ENUM: 8, 13: 8, 15: 12, _ENUM64: 12}
 
 class BtfError(Exception):
     """The data is not BTF, or of a kind that this reader does not know."""
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Turn what damaged data raises, such as references into nowhere or in circles, into BtfError."""
+    try:
+        yield
+    except (struct.error, IndexError, ValueError, RecursionError) as error:
+        raise BtfError(f"the kernel's BTF is damaged: {error}") from error
 
 
 class Member(NamedTuple):
@@ -46,16 +59,17 @@ class Btf:
 
     def __init__(self, data: bytes) -> None:
         """Index ``data``, the contents of /sys/kernel/btf/vmlinux."""
-        try:
+        with _damage():
             self._index(data)
-        except (struct.error, IndexError) as error:
-            raise BtfError(f"the kernel's BTF is cut short: {error}") from error
 
     def _index(self, data: bytes) -> None:
         self._order = "<" if data[:2] == _MAGIC.to_bytes(2, "little") else ">"
-        magic, header_size, types_at, types_size, strings_at = struct.unpack_from(self._order + "H2xIIII", data)
+        header = struct.unpack_from(self._order + "H2xIIIII", data)
+        magic, header_size, types_at, types_size, strings_at, strings_size = header
         if magic != _MAGIC:
             raise BtfError("the kernel's BTF does not begin with its magic number")
+        if header_size + max(types_at + types_size, strings_at + strings_size) > len(data):
+            raise BtfError("the kernel's BTF is cut short")
         self._data = data
         self._strings = header_size + strings_at
         self._types = [_Type(0, 0, 0, False, 0, 0)]  # noqa: FBT003 - void
@@ -82,18 +96,20 @@ class Btf:
 
     def member(self, struct_name: str, name: str) -> Member | None:
         """Find a member, also inside anonymous structs and unions; None where the struct has none of this name."""
-        for type_id in self._structs.get(struct_name, ()):
-            found = self._member(self._types[type_id], name, 0)
-            if found:
-                return found
+        with _damage():
+            for type_id in self._structs.get(struct_name, ()):
+                found = self._member(self._types[type_id], name, 0)
+                if found:
+                    return found
         return None
 
     def constants(self, enum_name: str) -> dict[str, int]:
         """Return an enum's constants by name; empty where there is no such enum."""
         found = self._types[self._enums.get(enum_name, 0)]
         item = struct.Struct(self._order + "Ii")
-        pairs = (item.unpack_from(self._data, found.tail + item.size * i) for i in range(found.items))
-        return {self._text(name): value for name, value in pairs}
+        with _damage():
+            pairs = (item.unpack_from(self._data, found.tail + item.size * i) for i in range(found.items))
+            return {self._text(name): value for name, value in pairs}
 
     def _member(self, owner: _Type, wanted: str, base: int) -> Member | None:
         item = struct.Struct(self._order + "III")
@@ -111,8 +127,8 @@ class Btf:
 
     def _size(self, type_id: int) -> int:
         found = self._types[type_id]
-        while found.kind in _ALIASES:
-            found = self._types[found.size_or_type]
+        if found.kind in _ALIASES:
+            return self._size(found.size_or_type)
         if found.kind == _POINTER:
             return _POINTER_SIZE
         return found.size_or_type if found.kind in (_INT, _STRUCT, _UNION, _ENUM) else 0

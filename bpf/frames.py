@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _HEADER = struct.Struct("<IB")
+_RECORD = struct.Struct("=IH")  # struct record_header: size, program
 _LOST = struct.Struct("<IIQ")
 _CLOCK = struct.Struct("<QQ")
 _HELLO_TYPE, _RECORDS_TYPE, _LOST_TYPE, _CLOCK_TYPE = 1, 2, 3, 4
@@ -45,6 +47,17 @@ def hello(*, version: str, boot_id: str, host_name: str, programs: Mapping[str, 
 def records(batch: Sequence[bytes]) -> bytes:
     """Return a frame of records."""
     return _frame(_RECORDS_TYPE, b"".join(batch))
+
+
+def programs(frame: bytes) -> Counter[int]:
+    """Count the records in a frame by program; none where it is a frame of another type."""
+    counts: Counter[int] = Counter()
+    at = _HEADER.size
+    while frame[4] == _RECORDS_TYPE and at < len(frame):
+        size, program = _RECORD.unpack_from(frame, at)
+        counts[program] += 1
+        at += size
+    return counts
 
 
 def lost(entries: Sequence[tuple[int, int, int]]) -> bytes:

@@ -85,13 +85,15 @@ class Peer:
         """Take over a connection."""
         self.connection = connection
         connection.setblocking(False)  # noqa: FBT003 - the standard library's signature
-        self._outbox: deque[memoryview] = deque()
+        self._outbox: deque[bytes] = deque()
+        self._sent = 0
+        """Bytes of the first frame in the outbox that went out already."""
         self.waiting = 0
         """Bytes in the outbox."""
 
     def send(self, frame: bytes) -> None:
         """Queue a frame whatever waits already; for the few that are not records."""
-        self._outbox.append(memoryview(frame))
+        self._outbox.append(frame)
         self.waiting += len(frame)
 
     def offer(self, frame: bytes) -> bool:
@@ -101,18 +103,22 @@ class Peer:
         self.send(frame)
         return True
 
+    def unsent(self) -> tuple[bytes, ...]:
+        """Return the frames that have not gone out whole."""
+        return tuple(self._outbox)
+
     def flush(self) -> None:
         """Send what the socket takes now; raises OSError when the peer is gone."""
         while self._outbox:
             try:
-                sent = self.connection.send(self._outbox[0])
+                sent = self.connection.send(memoryview(self._outbox[0])[self._sent :])
             except BlockingIOError:
                 return
             self.waiting -= sent
-            if sent == len(self._outbox[0]):
+            self._sent += sent
+            if self._sent == len(self._outbox[0]):
                 self._outbox.popleft()
-            else:
-                self._outbox[0] = self._outbox[0][sent:]
+                self._sent = 0
 
 
 class Server:
@@ -177,8 +183,10 @@ class Server:
         self._flush()
 
     def _pass_on(self) -> None:
-        if self._batch and (self._peer is None or not self._peer.offer(frames.records(self._batch))):
-            self._dropped.update(int.from_bytes(record[4:6], sys.byteorder) for record in self._batch)
+        if self._batch:
+            frame = frames.records(self._batch)
+            if self._peer is None or not self._peer.offer(frame):
+                self._dropped.update(frames.programs(frame))
         self._batch.clear()
         self._batch_size = 0
 
@@ -230,6 +238,8 @@ class Server:
     def _drop_peer(self, why: str) -> None:
         assert self._peer is not None
         say(f"peer gone: {why}")
+        for frame in self._peer.unsent():
+            self._dropped.update(frames.programs(frame))
         self._selector.unregister(self._peer.connection)
         self._peer.connection.close()
         self._peer = None

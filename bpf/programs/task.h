@@ -13,7 +13,8 @@
 #if defined(task_struct__group_leader) && defined(task_struct__real_parent) && defined(task_struct__tgid)
 #define HAVE_PARENT
 #endif
-#if defined(task_struct__cgroups) && defined(cgroup__kn) && defined(kernfs_node__name) && defined(CGROUP_IN_CSS_SET)
+#if defined(task_struct__cgroups) && defined(cgroup__kn) && defined(kernfs_node__name) && defined(CGROUP_IN_CSS_SET) \
+    && (!defined(CGROUP_BY_CONTROLLER) || defined(cgroup_subsys_state__cgroup))
 #define HAVE_CGROUP
 #endif
 

@@ -125,7 +125,7 @@ class BpfProcess:
         self.path = path
         self._log = path.with_suffix(".log")
         setup = Setup(Identity(uid, uid, ()), programs, path, (), backoff=Backoff())
-        with self._log.open("ab") as log:
+        with self._log.open("wb") as log:
             self.process = subprocess.Popen(bpf_command(setup), stderr=log, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + DEADLINE_S
         while "listening at" not in self.log:

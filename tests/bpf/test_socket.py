@@ -106,7 +106,6 @@ def test_killed_process_is_replaced(tmp_path: Path) -> None:
     first.process.kill()
     first.process.wait(DEADLINE_S)
     assert first.path.is_socket()
-    first.path.with_suffix(".log").unlink()
     second = BpfProcess(tmp_path / "bpf.sock", ("exit",))
     with second.peer() as peer:
         child = subprocess.Popen(["/bin/true"])
