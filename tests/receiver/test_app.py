@@ -7,21 +7,24 @@ import io
 import json
 import logging
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import grpc
 import pytest
 
 from receiver.app import run
 from receiver.config import Config, OwnTelemetry
 from receiver.errors import PermanentSourceError, StartError
-from receiver.exporters import debug, file
+from receiver.exporters import debug, file, otlp_grpc
 from receiver.fields import Section
 from receiver.recording import read_numbered
 from receiver.registry import Entry
+from tests.receiver.exporters.otlp_server import Answer, Server, serve
 from tests.receiver.tiny import LineTranslator, until
 from translators.batch import Origin
 
@@ -49,17 +52,19 @@ class Tiny:
 class Service:
     """One running service."""
 
-    def __init__(self, behaviours: dict[str, Behaviour], output: Path, address: str) -> None:
-        """Run a source for each of ``behaviours``, and export to ``output``."""
+    def __init__(
+        self, behaviours: dict[str, Behaviour], exporter: Path | otlp_grpc.Config, address: str, timeout_s: float = 5
+    ) -> None:
+        """Run a source for each of ``behaviours``, and export to a file or a Collector."""
         self.shown = io.StringIO()
         self.address = address
         self.shutdown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         config = Config(
             sources={f"tiny/{name}": Section() for name in behaviours},
-            exporter=file.Config(path=str(output)),
+            exporter=exporter if isinstance(exporter, otlp_grpc.Config) else file.Config(path=exporter),
             debug=debug.Config(),
             telemetry=OwnTelemetry(endpoint=address),
-            shutdown_timeout=timedelta(seconds=5),
+            shutdown_timeout=timedelta(seconds=timeout_s),
         )
         left = list(behaviours.values())
         entry = Entry(
@@ -147,6 +152,39 @@ async def test_records_flow_and_a_stop_drains(
         "Shutdown complete.",
     ]
     assert (await running.ready())[0] == 0
+
+
+def to(server: Server) -> otlp_grpc.Config:
+    """Export to a scripted Collector, and retry soon."""
+    soon = {"initial_interval": "100ms", "max_interval": "100ms"}
+    settings = {"endpoint": server.endpoint, "tls": {"insecure": True}, "retry_on_failure": soon}
+    return otlp_grpc.Config.model_validate(settings)
+
+
+async def emit_one(intake: Intake) -> None:
+    """Start, and emit one record."""
+    intake.started(None)
+    await intake.emit("line", [b"one"], Origin(), wait=True)
+
+
+async def test_a_stop_waits_for_the_collector(free_port: Callable[[], int]) -> None:
+    """What is queued is delivered in the time there is, retries included."""
+    async with serve(Server(script=deque([Answer(grpc.StatusCode.UNAVAILABLE)] * 3))) as server:
+        running = Service({"a": emit_one}, to(server), f"127.0.0.1:{free_port()}")
+        await running.until_ready_says(200)
+        await running.stop()
+        assert len(server.requests) == 4
+
+
+async def test_a_stop_does_not_wait_for_ever(free_port: Callable[[], int], caplog: pytest.LogCaptureFixture) -> None:
+    """A Collector that never answers costs the time of shutdown_timeout; what is lost is said."""
+    async with serve(Server(script=deque([Answer(silent=True)]))) as server:
+        running = Service({"a": emit_one}, to(server), f"127.0.0.1:{free_port()}", timeout_s=0.3)
+        await running.until(lambda: server.requests)
+        began = asyncio.get_running_loop().time()
+        await running.stop()
+        assert asyncio.get_running_loop().time() - began < 3
+    assert "dropped 1 items of logs" in caplog.text
 
 
 async def test_a_source_that_cannot_start_is_a_start_error(tmp_path: Path, free_port: Callable[[], int]) -> None:

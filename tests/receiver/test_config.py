@@ -270,7 +270,7 @@ class TestTranslation:
 
     def test_the_services_environment_is_not_its_own(self) -> None:
         """Where the service is configured by variables, translating does not stumble over them."""
-        load_for_translation("tetragon", [], {"OTELBEE__EXPORTER__OTLP_GRPC__ENDPOINT": "localhost:4317"})
+        load_for_translation("tetragon", [], {"OTELBEE__EXPORTER__OTLP_GRPC__TIMEOUT": "7s"})
 
     def test_mistakes(self) -> None:
         """An unknown source and an unknown option have their near misses."""

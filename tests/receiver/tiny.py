@@ -13,7 +13,7 @@ from receiver.errors import QueueFull, TooLarge
 from translators.batch import Batch, Origin, Part, Rejection, Signal, Translation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
 
 class LineTranslator:
@@ -75,7 +75,7 @@ class TinyQueue:
         self._capacity = capacity
         self._room = asyncio.Condition()
 
-    async def put(self, batches: Sequence[Batch], *, wait: bool) -> Awaitable[None]:
+    async def put(self, batches: Sequence[Batch], *, wait: bool) -> asyncio.Future[None]:
         """Take the batches when there is room."""
         items = sum(batch.items for batch in batches)
         if items > self._capacity:
