@@ -150,7 +150,7 @@ def _setpriv() -> list[str]:
 async def run(setup: Setup, shutdown: Awaitable[object]) -> int:
     """Run both children until ``shutdown`` is done or the receiver ends for good; return the exit code.
 
-    Cancelling this coroutine kills the children.
+    Cancelling this coroutine stops them as well; cancelling it again kills them.
 
     Raises:
         StartError: setpriv is missing.

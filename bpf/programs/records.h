@@ -13,7 +13,7 @@
 #define PROGRAM_EXEC 1
 #define PROGRAM_EXIT 2
 
-#define NAME_SIZE 128   /* a cgroup's name with its NUL; the kernel allows 255, a container's scope has 85 */
+#define NAME_SIZE 256   /* NAME_MAX, with the NUL: a cgroup's name */
 #define PATH_SIZE 4096  /* PATH_MAX, with the NUL */
 #define ARGS_SIZE 8192  /* what is kept of the arguments, in bytes */
 

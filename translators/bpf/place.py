@@ -6,18 +6,18 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from translators.bpf.records import NAME_SIZE
 from translators.resource import Container, Kubernetes, Observed
 
 if TYPE_CHECKING:
     from translators.bpf.records import Cgroup
 
-_CONTAINER = re.compile(rb"(?:(?P<runtime>docker|cri-containerd|crio|libpod)[-:]|.*:)?(?P<id>[0-9a-f]{64})(?:\.scope)?")
+_CONTAINER = re.compile(
+    rb"(?:(?:.*:)?(?P<runtime>docker|cri-containerd|crio|libpod)[-:]|.*:)?(?P<id>[0-9a-f]{64})(?:\.scope)?"
+)
 """Docker and cgroupfs drivers: the bare id. systemd drivers: ``cri-containerd-<id>.scope``, ``docker-<id>.scope``,
-``crio-<id>.scope``, ``libpod-<id>.scope``. containerd's own: ``<slice>:cri-containerd:<id>``. The monitors beside
-containers (``crio-conmon-<id>.scope``, ``libpod-conmon-<id>.scope``) are none."""
-_NESTED = re.compile(rb".*:(?P<runtime>cri-containerd):(?P<id>[0-9a-f]{64})")
-_POD = re.compile(rb"(?:.*-)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?")
+``crio-<id>.scope``, ``libpod-<id>.scope``. containerd where only the kubelet uses systemd:
+``<pod's slice>:cri-containerd:<id>``. The monitors beside containers (``crio-conmon-<id>.scope``) are none."""
+_POD = re.compile(rb"(?:.*-)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice(?::.*)?)?")
 _RUNTIMES = {b"docker": "docker", b"cri-containerd": "containerd", b"crio": "cri-o", b"libpod": "podman"}
 
 
@@ -43,9 +43,7 @@ def place_of(cgroup: Cgroup) -> Place:
     """Tell the place from a cgroup's name and the one above it; the inner container where they nest."""
     container_id = runtime = pod_uid = ""
     for name in cgroup:
-        if len(name) >= NAME_SIZE - 1:  # may have been cut, and then its end says nothing
-            continue
-        if not container_id and (found := _NESTED.fullmatch(name) or _CONTAINER.fullmatch(name)):
+        if not container_id and (found := _CONTAINER.fullmatch(name)):
             container_id = found["id"].decode()
             runtime = _RUNTIMES.get(found["runtime"], "")
         if not pod_uid and (found := _POD.fullmatch(name)):
