@@ -81,7 +81,6 @@ def read_place(data: bytes, docker: str, options: Options) -> Place:
     )
     consented = labels if options.service_name_from_labels else {}
     observed = Observed(
-        os_type=_LINUX,
         kubernetes=kubernetes,
         container=Container(container_id, runtime, container.image.name, container.image.id),
         service=kubernetes_service(kubernetes, container.image.name, consented, annotations) if data else {},
@@ -132,5 +131,5 @@ def resource(place: Place, node: Node, options: Options) -> bytes:
     own: Mapping[str, AttributeValue] = observed.own
     if options.resource.host_name and node.name not in ("", options.resource.host_name) and not in_cluster:
         own = {**own, "tetragon.node_name": node.name}
-    observed = observed._replace(host_name=node.name, kubernetes=kubernetes, own=own)
+    observed = observed._replace(host_name=node.name, os_type=_LINUX, kubernetes=kubernetes, own=own)
     return build(observed, options.resource)

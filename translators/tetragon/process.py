@@ -291,7 +291,8 @@ class Processes:
         for data in variables:
             variable = full.EnvVar.FromString(data)
             if "*" in allowed or variable.Key in allowed:
-                values.setdefault(variable.Key, []).append(self._redaction.variable(variable.Key, variable.Value))
+                name = self._redaction.text(variable.Key)
+                values.setdefault(name, []).append(self._redaction.variable(variable.Key, variable.Value))
         parts = []
         for name, found in values.items():
             key = role.environment_variable(name)
