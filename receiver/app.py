@@ -20,6 +20,7 @@ from receiver.errors import OtelbeeError, PermanentSourceError, StartError
 from receiver.intake import SourceIntake
 from receiver.pipeline import Pipeline
 from receiver.registry import SOURCES, source_type
+from receiver.storage import Storage
 from receiver.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ async def run(
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(health.serve(state, config.telemetry.endpoint))
         _log.info("Health and metrics are served at http://%s", address)
+        storage = await stack.enter_async_context(Storage(config.storage)) if config.storage else None
         exporter = exporters.build(config.exporter, telemetry, stream, tap=config.debug)
         stack.push_async_callback(exporter.close)
         pipeline = await stack.enter_async_context(Pipeline(config.exporter.sending_queue, exporter, telemetry))
@@ -66,7 +68,7 @@ async def run(
             entry = registry[source_type(name)]
             intakes[name] = SourceIntake(name, entry.translator(section, shared), pipeline, telemetry, shared)
             stack.callback(intakes[name].close)
-            builders[name] = partial(entry.source, section)
+            builders[name] = partial(entry.source, section, storage.checkpoint(name) if storage else None)
         deadline_s = await _run_sources(config, shutdown, state, intakes, builders)
         await pipeline.drain(max(0.0, deadline_s - asyncio.get_running_loop().time()))
     _log.info("Shutdown complete.")

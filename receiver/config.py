@@ -10,15 +10,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import re2  # type: ignore[import-untyped]  # google-re2 ships no types
-from pydantic import AfterValidator, Field, InstanceOf, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, StringConstraints
 
 from receiver.errors import ConfigError
 from receiver.exporters import Config as ExporterConfig
+from receiver.exporters import otlp_grpc
 from receiver.exporters.debug import Config as DebugConfig
 from receiver.fields import Duration, Section
 from receiver.layers import ENVIRONMENT_PREFIX, Document, read, show
 from receiver.problems import unknown, validated
 from receiver.registry import EXPORTERS, SOURCES, Shared, share, source_type
+from receiver.storage import Config as StorageConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,6 +51,10 @@ def _address(endpoint: str) -> str:
     if not host or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):  # noqa: PLR2004 - the largest port
         raise ValueError("not an address to listen on; write HOST:PORT, for example localhost:8877")
     return endpoint
+
+
+def _directory(storage: Any) -> Any:
+    return {"directory": storage} if isinstance(storage, str) else storage
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -94,6 +100,8 @@ class Config(Section):
     sources: dict[str, InstanceOf[Section]]
     """By instance name, ``type`` or ``type/name``; each of its registry entry's model."""
     exporter: ExporterConfig
+    storage: Annotated[StorageConfig, BeforeValidator(_directory)] | None = None
+    """What survives a restart; a path alone means its ``directory``. None: queues are in memory."""
     debug: DebugConfig | None = None
     """Shows what passes, beside the exporter; None is off."""
     resource: Resource = Resource()
@@ -154,7 +162,16 @@ def _validate(document: Document, data: Mapping[str, Any]) -> Config:
     problems = [*document.problems, *source_problems, *exporter_problems, *problems]
     if problems or config is None:
         raise ConfigError(problems)
-    return config
+    return _retrying_for_ever(config) if config.storage else config
+
+
+def _retrying_for_ever(config: Config) -> Config:
+    """With ``storage`` nothing is dropped for its age, unless the configuration says when."""
+    exporter = config.exporter
+    if not isinstance(exporter, otlp_grpc.Config) or "max_elapsed_time" in exporter.retry_on_failure.model_fields_set:
+        return config
+    retry = exporter.retry_on_failure.model_copy(update={"max_elapsed_time": timedelta(0)})
+    return config.model_copy(update={"exporter": exporter.model_copy(update={"retry_on_failure": retry})})
 
 
 def _sources(data: Any, document: Document) -> tuple[dict[str, Section], list[str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from receiver.exporters import debug, file, otlp_grpc
 from receiver.recording import Recorded, read_numbered
-from receiver.sources import tetragon
+from receiver.sources import tetragon, tetragon_file
 from translators.redact import DEFAULT_RULES, Redactor
 from translators.resource import ResourceOptions
 from translators.tetragon import Translator as TetragonTranslator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from receiver.fields import Section
-    from receiver.types import Source
+    from receiver.types import Checkpoint, Source
     from translators.batch import Translator
 
 
@@ -32,8 +32,8 @@ class Entry(NamedTuple):
     """One source: a protocol and a format."""
 
     config: type[Section]
-    source: Callable[[Any], Source]
-    """From an instance of ``config``."""
+    source: Callable[[Any, Checkpoint | None], Source]
+    """From an instance of ``config``, and where it left off; None without ``storage``. Most keep no checkpoint."""
     translator: Callable[[Any, Shared], Translator]
     records: Callable[[BinaryIO], Iterator[Recorded]]
     """How a file holds this tool's records."""
@@ -53,13 +53,16 @@ def source_type(source_id: str) -> str:
     return source_id.partition("/")[0]
 
 
-def _tetragon(config: tetragon.Config, shared: Shared) -> Translator:
+def _tetragon(config: tetragon.Config | tetragon_file.Config, shared: Shared) -> Translator:
     return TetragonTranslator(config.options(shared.resource, shared.redactor))
 
 
 SOURCES: Mapping[str, Entry] = MappingProxyType(
     {
-        "tetragon": Entry(tetragon.Config, tetragon.Source, _tetragon, read_numbered, "alpha"),
+        "tetragon": Entry(
+            tetragon.Config, lambda config, _: tetragon.Source(config), _tetragon, read_numbered, "alpha"
+        ),
+        "tetragon_file": Entry(tetragon_file.Config, tetragon_file.Source, _tetragon, read_numbered, "alpha"),
     }
 )
 

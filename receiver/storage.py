@@ -9,13 +9,16 @@ import asyncio
 import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+from pydantic import AfterValidator
 
 from receiver.errors import StartError
+from receiver.fields import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 FORMAT = 1
 """Stored as SQLite's ``user_version``; a database of a newer format is left alone."""
@@ -24,12 +27,28 @@ _FILE = "otelbee.sqlite3"
 _SCHEMA = "CREATE TABLE IF NOT EXISTS checkpoint (source TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
 
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"'{path}' is no absolute path; write for example /var/lib/otelbee")
+    return path
+
+
+class Config(Section):
+    """Where queues and checkpoints survive a restart."""
+
+    directory: Annotated[Path, AfterValidator(_absolute)]
+    """Made when it is missing, for its owner only."""
+    fsync: bool = False
+    """Also survive a loss of power: each commit waits until the disk has it."""
+
+
 class Storage:
     """The database of one running otelbee; an async context manager."""
 
-    def __init__(self, directory: Path) -> None:
-        """Keep the database in ``directory``, which is made when it is missing, for its owner only."""
-        self._path = directory / _FILE
+    def __init__(self, config: Config) -> None:
+        """Keep the database where ``config`` says."""
+        self._path = config.directory / _FILE
+        self._fsync = config.fsync
         self._thread = ThreadPoolExecutor(1, "storage")
         self._database: sqlite3.Connection
 
@@ -61,7 +80,7 @@ class Storage:
                     " version. Run that version, or name another directory; nothing was changed"
                 )
             database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute(f"PRAGMA synchronous = {'FULL' if self._fsync else 'NORMAL'}")
             database.execute(_SCHEMA)
             database.execute(f"PRAGMA user_version = {FORMAT}")
         except (OSError, sqlite3.Error) as error:

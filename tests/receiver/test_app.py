@@ -69,7 +69,7 @@ class Service:
         left = list(behaviours.values())
         entry = Entry(
             Section,
-            lambda _: Tiny(left.pop(0) if len(left) > 1 else left[0]),
+            lambda *_: Tiny(left.pop(0) if len(left) > 1 else left[0]),
             lambda *_: LineTranslator(),
             read_numbered,
             "test",

@@ -15,6 +15,7 @@ from receiver.fields import format_duration
 from receiver.net.tls import ClientTLS
 from receiver.problems import annotations_at
 from receiver.registry import EXPORTERS, SOURCES
+from receiver.sources.excluding import Exclude
 from receiver.sources.tetragon import Config as Tetragon
 from receiver.sources.tetragon.filters import Capabilities, CapabilitySet, Filter
 
@@ -27,6 +28,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "config.md"
 ONCE: dict[type[BaseModel], str] = {
     ClientTLS: "tls",
     SendingQueue: "sending_queue",
+    Exclude: "sources::tetragon::exclude",
     Filter: "sources::tetragon::filters::allow",
     Capabilities: "sources::tetragon::filters::allow::capabilities",
     CapabilitySet: "sources::tetragon::filters::allow::capabilities::permitted",
@@ -98,5 +100,5 @@ def test_every_key_has_its_row() -> None:
 
 
 def test_the_sources_have_their_section() -> None:
-    """The one source so far is among them, so that the check above is about something."""
+    """One of the sources is among them, so that the check above is about something."""
     assert len(documented()["sources::tetragon"]) == len(Tetragon.model_fields)
