@@ -267,7 +267,7 @@ class TestRun:
         service = start(
             "run",
             "--set",
-            f"sources.tetragon.endpoint={agent}",
+            f"sources.tetragon={{endpoint: '{agent}', exclude_self: false}}",
             "--set",
             exporter,
             "--set",
@@ -297,6 +297,7 @@ def minimal(output: Path, agent: str) -> list[str]:
     """Arguments that run the tetragon source into a file."""
     settings = {
         "sources.tetragon.endpoint": agent,
+        "sources.tetragon.exclude_self": "false",  # a recorded pid may be ours by chance
         "exporter.file.path": output,
         "telemetry.endpoint": "127.0.0.1:0",
     }
