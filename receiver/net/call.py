@@ -104,13 +104,9 @@ class Call:
 
     def receive(self, data: bytes | memoryview) -> None:
         """Take in what the server sent; nothing after the end."""
-        if self.ended:
-            return
-        self._decoder.feed(data)
-        while not self.ended and (event := self._decoder.next_event()) is not None:
-            self._handle(event)
-        self._inbox.seal()
-        self._grant()
+        if not self.ended:
+            self._decoder.feed(data)
+            self._advance()
 
     def take(self) -> list[bytes]:
         """Return up to 256 messages, and grant the server as much again; empty when none waits."""
@@ -146,6 +142,12 @@ class Call:
     def silence(self) -> str:
         """Say what has come from a server that never greeted."""
         return self._decoder.refusal()
+
+    def _advance(self) -> None:
+        while not self.ended and (event := self._decoder.next_event()) is not None:
+            self._handle(event)
+        self._inbox.seal()
+        self._grant()
 
     def _end(self, error: StreamError | None) -> None:
         self.ended = True
@@ -212,8 +214,7 @@ class Call:
     def _headers(self, headers: Headers) -> None:
         if not headers.ended:
             if error := response_error(headers.fields):
-                # What follows are no gRPC messages, even where it can be read as such.
-                self._inbox.clear()
+                # What follows are no gRPC messages, even where it could be read as such: it is not read.
                 self.cancel()
                 self.error = error
             return

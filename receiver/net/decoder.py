@@ -46,7 +46,7 @@ _CONTROL: Final[Mapping[int, Callable[[int, int, bytes], Event | None]]] = {
 
 
 class Decoder:
-    """Reads one connection. After the end of the stream, or :class:`~receiver.net.frames.Broken`, it ignores all."""
+    """Reads one connection. After Ended, Reset, Headers that ended, or Broken there is no event, and it takes no more."""
 
     def __init__(self, inbox: Inbox, max_message_bytes: int) -> None:
         """Put messages of up to ``max_message_bytes`` bytes into ``inbox``."""
@@ -76,8 +76,7 @@ class Decoder:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Add what the server sent; then call :meth:`next_event` until it returns None."""
-        if not self._ended:
-            self._data = b"".join((self._data, data))
+        self._data = b"".join((self._data, data))
 
     def next_event(self) -> Event | None:
         """Read on to the next event, putting messages into the inbox; None when more bytes are needed."""

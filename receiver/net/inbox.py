@@ -81,12 +81,6 @@ class Inbox:
             batch, self.tail = self.tail, []
         return batch
 
-    def clear(self) -> None:
-        """Forget every message."""
-        self._full.clear()
-        self._offset = 0
-        self.tail = []
-
     def grant(self) -> int:
         """Return how many more bytes to grant the server now; 0 while that is less than a quarter of the window."""
         if not self:

@@ -148,14 +148,11 @@ async def _establish(
     """Connect, and wait until the server has spoken."""
     call = connection.call
     try:
-        async with asyncio.timeout(timeout_s) as deadline:
+        async with asyncio.timeout(timeout_s):
             await _connect(connection, target, tls, server_hostname if tls else None)
             while not (call.ready or call.ended):
                 await connection.changed()
     except TimeoutError:
-        # The kernel's own ETIMEDOUT is the same class.
-        if not deadline.expired():
-            raise
         raise StreamError("UNAVAILABLE", f"{address} did not answer within {timeout_s:g} s; {call.silence()}") from None
     except ssl.SSLError as error:
         raise StreamError("UNAVAILABLE", f"TLS with {address} failed: {_tls_problem(error)}") from None

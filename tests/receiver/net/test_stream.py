@@ -286,6 +286,21 @@ async def test_a_cancelled_consumer_leaves_nothing_behind() -> None:
             await closed.wait()
 
 
+async def test_leaving_does_not_wait_for_a_server_that_reads_nothing(tmp_path: Path) -> None:
+    """What cannot be written in a moment is given up, and the connection closed."""
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw(4, 0, 0, b"\0\4\x7f\xff\xff\xff") + raw(8, 0, 0, (1 << 30).to_bytes(4, "big")))
+        await asyncio.sleep(DEADLINE_S)
+
+    async with scripted_server(script, path=tmp_path / "s") as target, asyncio.timeout(DEADLINE_S / 2):
+        async with open_stream(target, METHOD, b"r" * (4 << 20)) as batches:
+            connection = batches._connection
+            assert connection._transport is not None
+            assert connection._transport.get_write_buffer_size() > 0
+        assert connection._lost.is_set()
+
+
 @pytest.mark.parametrize("transport", ["tcp", "unix", "tls"])
 async def test_a_consumer_that_stops_stops_the_server(transport: str, tmp_path: Path) -> None:
     """Not more than the window, and what the server's own buffers hold, is sent while nobody takes; then it goes on."""
@@ -343,6 +358,24 @@ async def test_a_consumer_that_never_waits_leaves_the_loop_to_others() -> None:
             count += 1
         task.cancel()
     assert turns >= count > 30
+
+
+async def test_messages_that_trickle_are_read_together() -> None:
+    """A server that writes one at a time does not cost a wake-up for each."""
+    count = 500
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GREETING + headers(OPEN))
+        for _ in range(count):
+            writer.write(data(message(b"m")))
+            await asyncio.sleep(0)
+        writer.write(headers(OK, ended=True))
+        await reader.read()
+
+    async with scripted_server(script) as target, open_stream(target, METHOD, b"") as batches:
+        sizes = [len(batch) async for batch in batches]
+    assert sum(sizes) == count
+    assert len(sizes) < count / 3
 
 
 # Servers that misbehave

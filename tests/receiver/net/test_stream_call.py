@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -379,6 +380,19 @@ def test_a_consumer_that_stops_stops_the_server_within_the_window(body: bytes, p
     assert total == [body] * (4 * window // len(message(body)))
 
 
+def test_window_is_granted_in_large_amounts() -> None:
+    """Taking message by message does not send a WINDOW_UPDATE for each."""
+    call = new_call(window_bytes=100_000)
+    call.receive(GREETING + headers(OPEN))
+    call.outgoing()
+    grants = []
+    for _ in range(1000):
+        call.receive(data(message(b"x" * 95)))
+        take_all(call)
+        grants.append(granted_by(call.outgoing()))
+    assert [grant for grant in grants if grant] == [25_000] * 4
+
+
 def granted_by(out: bytes) -> int:
     """The bytes that WINDOW_UPDATE frames in ``out`` grant; connection and stream get the same."""
     grants, at = {0: 0, 1: 0}, 0
@@ -475,6 +489,15 @@ def test_the_request_has_what_grpc_demands() -> None:
         ("authorization", "Bearer x"),
     ]
     assert body == message(b"request")
+
+
+def test_no_log_shows_a_credential(caplog: pytest.LogCaptureFixture) -> None:
+    """At debug level the hpack library logs what it encodes, but no value of ours."""
+    caplog.set_level(logging.DEBUG)
+    fields = request_headers("/a.B/C", scheme="http", authority="a", metadata=[("authorization", "Bearer s3cret")])
+    type(new_call())(fields, b"", max_message_bytes=1, window_bytes=1 << 20)
+    assert "authorization" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 def test_a_header_block_larger_than_a_frame_is_continued() -> None:
