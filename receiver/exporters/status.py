@@ -6,10 +6,9 @@ from typing import Final
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 from receiver.errors import ExportError, MessageTooLarge, Permanent, Retryable
-from translators.pb.status_pb2 import RetryInfo, Status
+from receiver.net.retry_info import DETAILS_KEY, retry_after_s
 
 _RETRYABLE: Final = frozenset(
     {
@@ -21,7 +20,6 @@ _RETRYABLE: Final = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
-_DETAILS_KEY = "grpc-status-details-bin"
 _LARGER_THAN_MAX = "larger than max"
 """grpc-go: "received message larger than max", "received message after decompression larger than max"; gRPC core:
 "Received message larger than max". They come as RESOURCE_EXHAUSTED without RetryInfo."""
@@ -34,32 +32,20 @@ def export_error(error: grpc.aio.AioRpcError) -> ExportError:
     """
     code, details = error.code(), error.details() or ""
     message = f"{code.name}: {details}"
-    retry_after_s = _retry_after_s(error)
+    delay_s = _asked_delay_s(error)
     if code in _RETRYABLE:
-        return Retryable(message, retry_after_s)
+        return Retryable(message, delay_s)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        if retry_after_s is not None:
-            return Retryable(message, retry_after_s)
+        if delay_s is not None:
+            return Retryable(message, delay_s)
         if _LARGER_THAN_MAX in details.lower():
             return MessageTooLarge(message)
     return Permanent(message)
 
 
-def _retry_after_s(error: grpc.aio.AioRpcError) -> float | None:
-    """The delay of the first RetryInfo in the status details, in seconds; None without one.
-
-    Details that cannot be parsed count as none: they come from the network and only refine the status.
-    """
+def _asked_delay_s(error: grpc.aio.AioRpcError) -> float | None:
+    """The delay that the status details ask for, in seconds; None without one."""
     for key, value in error.trailing_metadata():
-        if key != _DETAILS_KEY or not isinstance(value, bytes):
-            continue
-        try:
-            status = Status.FromString(value)
-            for detail in status.details:
-                retry_info = RetryInfo()
-                if detail.Unpack(retry_info):
-                    delay = retry_info.retry_delay
-                    return max(0.0, delay.seconds + delay.nanos / 1e9)
-        except DecodeError:
-            return None
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return retry_after_s(value)
     return None

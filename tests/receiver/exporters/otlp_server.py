@@ -73,9 +73,10 @@ def _trailers(answer: Answer) -> tuple[tuple[str, bytes], ...]:
     if answer.retry_delay_s is not None:
         delay = Duration()
         delay.FromNanoseconds(round(answer.retry_delay_s * 1e9))
-        packed = AnyMessage()
-        packed.Pack(RetryInfo(retry_delay=delay))
-        details = Status(code=answer.code.value[0], details=[packed]).SerializeToString()
+        retry_info = RetryInfo(retry_delay=delay).SerializeToString()
+        # The type URL of the real google.rpc.RetryInfo, whose fields are those of ours.
+        detail = AnyMessage(type_url="type.googleapis.com/google.rpc.RetryInfo", value=retry_info)
+        details = Status(code=answer.code.value[0], details=[detail]).SerializeToString()
     return () if details is None else (("grpc-status-details-bin", details),)
 
 
