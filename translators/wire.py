@@ -43,6 +43,8 @@ def varint(value: int) -> bytes:
     """Encode an unsigned integer below 2**64; a negative one as its two's complement in 64 bits."""
     if 0 <= value < 16384:  # noqa: PLR2004 - every varint of one or two bytes is in the table
         return _VARINTS[value]
+    if 0 < value < 2097152:  # noqa: PLR2004 - three bytes: ports, most process ids
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
     return _varint(value & UINT64_MAX)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 from translators import wire
 from translators.batch import Exclude
 from translators.pb import tetragon_lazy_pb2 as lazy
@@ -44,6 +46,7 @@ class Process:
     """
 
     __slots__ = (
+        "_message",
         "ancestor",
         "attributes",
         "clone",
@@ -71,6 +74,7 @@ class Process:
         """Take the plain fields; the owner fills in what needs options."""
         self.data = data
         """The Process message without refcnt."""
+        self._message: lazy.Process | None = message
         self.place = place
         self.placed = bool(place.text)
         self.exec_id = message.exec_id
@@ -79,9 +83,11 @@ class Process:
         self.pid: int | None = message.pid.value if message.HasField("pid") else None
         self.start_ns = 0
         if message.HasField("start_time"):
-            self.start_ns = names.unix_ns(message.start_time.seconds, message.start_time.nanos)
-        self.clone = _CLONE in message.flags
-        self.procfs = _PROCFS in message.flags
+            start = message.start_time
+            self.start_ns = names.unix_ns(start.seconds, start.nanos)
+        flags = message.flags
+        self.clone = _CLONE in flags
+        self.procfs = _PROCFS in flags
         self.privileged = False
         self.excluded = False
         self.completed = False
@@ -103,6 +109,14 @@ class Process:
         self.who_line = b""
         """The same with the whole command line."""
 
+    def take_message(self) -> lazy.Process:
+        """Return the message: the one that was just read, once, and later the same read again."""
+        message = self._message
+        if message is None:
+            return lazy.Process.FromString(self.data)
+        self._message = None
+        return message
+
 
 class Processes:
     """Turns Process messages into :class:`Process`, each one once."""
@@ -112,6 +126,7 @@ class Processes:
         self._options = options
         self._redaction = redaction
         self._exclude = Exclude()
+        self._excluding = False
         self._exclude_prefixes: tuple[str, ...] = ()
         # An alias is the message as it came. refcnt makes several of one process.
         self.aliases: Cache[bytes, Process] = Cache(2 * _PROCESSES, _BYTES)
@@ -120,6 +135,7 @@ class Processes:
         self._known_flags: Cache[tuple[str, wire.Key], bytes] = Cache(_FRAGMENTS, _BYTES // 32)
         self._rare: Cache[tuple[bytes, tuple[bytes, bytes, bytes, bytes]], bytes] = Cache(_FRAGMENTS, _BYTES // 4)
         self.unknown_fields = 0
+        """Fields of newer agents in processes that were new, since somebody last set this to 0."""
         self.absent = self.complete(Process(lazy.Process(), b"", self._place(b"", "")))
 
     def exclude(self, exclude: Exclude) -> None:
@@ -127,6 +143,7 @@ class Processes:
         if exclude == self._exclude:
             return
         self._exclude = exclude
+        self._excluding = any(exclude)
         self._exclude_prefixes = tuple(exclude.container_ids)
         self.aliases.clear()
         self._known.clear()
@@ -142,6 +159,7 @@ class Processes:
             canonical = message.SerializeToString()
             process = self._known.get(canonical, _SHARE * len(canonical))
             if process is None:
+                self.unknown_fields += len(UnknownFieldSet(message))
                 process = Process(message, canonical, self._place(message.pod, message.docker))
                 self._known.put(canonical, process, _SHARE * len(canonical))
             self.aliases.put(data, process, len(data))
@@ -152,7 +170,7 @@ class Processes:
         if process.family_data is parent.data:
             return process.family
         if parent.parent_attributes is None:
-            parent.parent_attributes = self._encode(lazy.Process.FromString(parent.data), parent.place, PARENT)
+            parent.parent_attributes = self._encode(parent.take_message(), parent.place, PARENT)
         family = process.attributes + parent.parent_attributes
         if parent.place.encoded != process.place.encoded:
             family += PARENT.resource.any(wire.field(6, parent.place.encoded))
@@ -165,7 +183,7 @@ class Processes:
         for data in messages:
             process = self.find(data)
             if process.ancestor is None:
-                attributes = self._encode(lazy.Process.FromString(data), process.place, ANCESTOR)
+                attributes = self._encode(process.take_message(), process.place, ANCESTOR)
                 if process.place.encoded:
                     attributes += ANCESTOR.resource.any(wire.field(6, process.place.encoded))
                 process.ancestor = wire.any_kvlist([attributes])
@@ -174,15 +192,17 @@ class Processes:
 
     def complete(self, process: Process) -> Process:
         """Encode a process in its own part; most parents are never needed in it."""
-        message = lazy.Process.FromString(process.data)
+        message = process.take_message()
         process.attributes = self._encode(message, process.place, PROCESS)
         process.identity = message.exec_id.encode() or process.attributes
-        words = (process.place.text, printable(self._redaction.text(message.binary)))
-        process.who = b"".join([b" " + word.encode() for word in words if word])
+        path = printable(self._redaction.text(message.binary))
+        process.who = f" {path}".encode() if path else b""
+        if process.placed:
+            process.who = f" {process.place.text}".encode() + process.who
         process.who_line = process.who
         if message.arguments:
             process.who_line += b" " + printable(self._redaction.arguments(message.arguments, message.binary)).encode()
-        process.excluded = self._is_excluded(process)
+        process.excluded = self._excluding and self._is_excluded(process)
         process.privileged = bool(message.binary_properties) and privileges_changed(message.binary_properties)
         process.completed = True
         return process
@@ -221,7 +241,8 @@ class Processes:
         if message.flags:
             add(self._flags(message.flags, role))
         if message.HasField("start_time"):
-            add(role.creation_time.text(names.instant(message.start_time.seconds, message.start_time.nanos)))
+            start = message.start_time
+            add(role.creation_time.text(names.instant(start.seconds, start.nanos)))
         if message.HasField("auid") and message.auid.value != _UNSET_AUID:
             add(role.auid.integer(message.auid.value))
         if message.parent_exec_id:

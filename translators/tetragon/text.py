@@ -23,4 +23,6 @@ def _quote(value: str) -> str:
 
 def printable(value: str) -> str:
     """Quote a string that would move the cursor or the eye of a terminal, in Go's notation; others stay as they are."""
+    if value.isprintable():
+        return value
     return _quote(value) if _UNPRINTABLE.search(value) else value

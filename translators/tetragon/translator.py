@@ -103,6 +103,9 @@ class Translator:
                 one(record, call)
             except (DecodeError, MalformedLine) as error:
                 call.rejected.append(Rejection(index, "malformed", f"record {index}: {error}"))
+        if self._processes.unknown_fields:
+            call.count("unknown_fields", self._processes.unknown_fields)
+            self._processes.unknown_fields = 0
         redacted = self._redaction.take_count()
         if redacted:
             call.count("redacted", redacted)
