@@ -98,9 +98,13 @@ class Peer:
             assert time.monotonic() < deadline, f"waited {DEADLINE_S:g} s in vain; lost: {dict(self.lost)}"
             self.read(0.1)
 
+    def all_execs(self) -> list[Exec]:
+        """Every exec so far, decoded."""
+        return [exec_records.read(record) for record in self.raw["exec"]]
+
     def execs(self, pid: int) -> list[Exec]:
         """The execs of a process, decoded."""
-        return [record for record in map(exec_records.read, self.raw["exec"]) if record.pid == pid]
+        return [record for record in self.all_execs() if record.pid == pid]
 
     def exits(self, pid: int) -> list[Exit]:
         """The exits of a process, decoded."""
