@@ -4,8 +4,13 @@ OtelbeeError
  ├─ ConfigError            the configuration is wrong; carries every problem, exit 2
  ├─ StartError             the configuration is right but cannot be started here; exit 2
  ├─ PermanentSourceError   a source's peer refused it for good; a retry would be refused again
- ├─ QueueFull              retryable: the queue has no room now
- ├─ TooLarge               permanent: more than the queue can ever hold
+ ├─ TryLater               retryable: a sender's request cannot be taken now
+ │   └─ QueueFull          the queue has no room
+ ├─ TooLarge               permanent: more than can ever be taken at once
+ ├─ RequestError           permanent: a sender's request is wrong
+ │   ├─ Unauthenticated    nobody vouches for it
+ │   ├─ Malformed          it is not what it should be
+ │   └─ Unsupported        it is written in a way that is not understood here
  └─ ExportError            the next stage did not take a batch
      ├─ Retryable          it may take it later
      └─ Permanent          it never will
@@ -41,17 +46,41 @@ class PermanentSourceError(OtelbeeError):
     """A source's peer refused what was asked of it for good, a malformed filter for example: do not ask again."""
 
 
-class QueueFull(OtelbeeError):
-    """The queue has no room now; the sender should come back after ``retry_after_s`` seconds."""
+class TryLater(OtelbeeError):
+    """A sender's request cannot be taken now; it should come back after ``retry_after_s`` seconds."""
 
-    def __init__(self, retry_after_s: float) -> None:
+    def __init__(self, message: str, retry_after_s: float) -> None:
         """Keep the delay, in seconds."""
-        super().__init__(f"the queue is full; retry after {retry_after_s:g} s")
+        super().__init__(f"{message}; retry after {retry_after_s:g} s")
         self.retry_after_s = retry_after_s
 
 
+class QueueFull(TryLater):
+    """The queue has no room now."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        """Keep the delay, in seconds."""
+        super().__init__("the queue is full", retry_after_s)
+
+
 class TooLarge(OtelbeeError):
-    """More bytes than the queue can ever hold; retrying cannot help."""
+    """More bytes than can ever be taken at once; retrying cannot help."""
+
+
+class RequestError(OtelbeeError):
+    """A sender's request is wrong, and would be at every attempt."""
+
+
+class Unauthenticated(RequestError):
+    """Nobody vouches for the sender."""
+
+
+class Malformed(RequestError):
+    """The request is not what it should be; the text says what is wrong and where."""
+
+
+class Unsupported(RequestError):
+    """The request is written in a way that is not understood here: another content type or encoding."""
 
 
 class ExportError(OtelbeeError):
