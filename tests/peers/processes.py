@@ -232,6 +232,11 @@ class Otelbee(Program):
         path.write_text(json.dumps({**config, "telemetry": telemetry}))
         super().__init__("otelbee", [sys.executable, "-m", "receiver.cli", "run", "--config", path], folder)
 
+    def as_user(self, uid: int) -> None:
+        """Run as another user, without its groups, from the next start on."""
+        prefix = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        self._command = [*prefix, *self._command]
+
     def ready(self) -> bool:
         """Whether ``/ready`` says so."""
         return _status(f"http://{self._own}/ready") == 200

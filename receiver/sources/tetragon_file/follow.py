@@ -70,6 +70,11 @@ class Follower:
         """Whether there is a file to read."""
         return self._fd >= 0
 
+    @property
+    def position(self) -> Position:
+        """Behind the last line that was returned; there must be an open file."""
+        return Position(self._inode, len(self._head), hashlib.sha256(self._head).hexdigest(), self._offset)
+
     def open(self, *, at_end: bool) -> None:
         """Open the current file at its start, or behind its last whole line."""
         self._switch(self._path)
@@ -84,7 +89,7 @@ class Follower:
                 self._switch(file.path)
                 self._head = os.pread(self._fd, position.head_bytes, 0)
                 self._offset = position.offset
-                if self._position() == position._replace(inode=self._inode) and self._size() >= position.offset:
+                if self.position == position._replace(inode=self._inode) and self._size() >= position.offset:
                     return True
         self.close()
         return False
@@ -105,7 +110,7 @@ class Follower:
                 lines = [self._tail] if self._tail else []  # the file ended in half a line: nothing will complete it
                 self._switch(successor)
             if lines:
-                return Lines(lines, self._position())
+                return Lines(lines, self.position)
 
     def close(self) -> None:
         """Close the file."""
@@ -131,9 +136,6 @@ class Follower:
         self._head = self._head[: min(HEAD_BYTES, self._offset)]
         return [line for line in lines if line]
 
-    def _position(self) -> Position:
-        return Position(self._inode, len(self._head), hashlib.sha256(self._head).hexdigest(), self._offset)
-
     def _size(self) -> int:
         return os.fstat(self._fd).st_size
 
@@ -147,7 +149,7 @@ class Follower:
         """Go on in the copy that ``copytruncate`` left, where there is one, else at the start of the emptied file."""
         if self._size() >= self._offset + len(self._tail) and os.pread(self._fd, len(self._head), 0) == self._head:
             return
-        if not self.resume(self._position()):
+        if not self.resume(self.position):
             self._switch(self._path)
 
     def _successor(self) -> Path | None:

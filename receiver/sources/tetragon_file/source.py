@@ -47,7 +47,7 @@ class Source:
         self._origin = Origin(exclude=config.excluded())
         self._sent: deque[_Sent] = deque()
         self._oversized = 0
-        self._first = True
+        self._at_end = config.start_at == "end"
 
     async def run(self, intake: Intake) -> None:
         """Follow the file until cancelled."""
@@ -84,9 +84,13 @@ class Source:
                 {"otelbee.gap.reason": f"the file that was read last is no longer beside {self._config.path}"},
             )
             return
-        # A file that appears while we watch is new: nothing before its start can be missing.
-        self._follower.open(at_end=self._first and self._config.start_at == "end")
-        self._first = False
+        try:
+            self._follower.open(at_end=self._at_end)
+        finally:
+            # A file that appears, or may be read, only later is read whole: what it holds came while we waited for it.
+            self._at_end = False
+        # From here on a restart is owed every line, even one before the first delivery.
+        await self._save(self._follower.position)
 
     async def _emit(self, intake: Intake) -> bool:
         read = self._follower.read()
@@ -109,7 +113,11 @@ class Source:
         position = None
         while self._sent and _is_delivered(self._sent[0].delivered):
             position = self._sent.popleft().position
-        if position is not None and self._checkpoint is not None:
+        if position is not None:
+            await self._save(position)
+
+    async def _save(self, position: Position) -> None:
+        if self._checkpoint is not None:
             await self._checkpoint.save(json.dumps(position).encode())
 
     async def _settle(self) -> None:
