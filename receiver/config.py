@@ -16,7 +16,7 @@ from receiver.errors import ConfigError
 from receiver.exporters import Config as ExporterConfig
 from receiver.exporters import otlp_grpc
 from receiver.exporters.debug import Config as DebugConfig
-from receiver.fields import Duration, Section
+from receiver.fields import Address, Duration, Section
 from receiver.layers import ENVIRONMENT_PREFIX, Document, read, show
 from receiver.problems import unknown, validated
 from receiver.registry import EXPORTERS, SOURCES, Shared, share, source_type
@@ -44,17 +44,6 @@ def _pattern(pattern: str) -> str:
             f"not a regular expression of RE2 ({reason}); its syntax: github.com/google/re2/wiki/Syntax"
         ) from error
     return pattern
-
-
-def _address(endpoint: str) -> str:
-    host, _, port = endpoint.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):  # noqa: PLR2004 - the largest port
-        raise ValueError("not an address to listen on; write HOST:PORT, for example localhost:8877")
-    return endpoint
-
-
-def _directory(storage: Any) -> Any:
-    return {"directory": storage} if isinstance(storage, str) else storage
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -90,7 +79,7 @@ class OwnTelemetry(Section):
     """What otelbee says about itself."""
 
     logs: Logs = Logs()
-    endpoint: Annotated[str, AfterValidator(_address)] = "localhost:8877"
+    endpoint: Address = "localhost:8877"
     """Where ``/metrics``, ``/live`` and ``/ready`` are served."""
 
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from receiver.errors import StartError
+from receiver.net.listen import listen, show_address
 from translators.version import VERSION
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Mapping
 
     from receiver.intake import SourceIntake
     from receiver.telemetry import Telemetry
-
-_BACKLOG = 128
-_ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-"""Of a name's addresses, those that this machine does not have: ``localhost`` is ``::1`` even where IPv6 is off."""
 
 
 class Health:
@@ -76,44 +72,14 @@ async def serve(health: Health, endpoint: str) -> AsyncIterator[str]:
         await runner.setup()
         for listener in listeners:
             await web.SockSite(runner, listener).start()
-        host, port = listeners[0].getsockname()[:2]
-        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        yield show_address(listeners[0])
 
 
 def _listen(endpoint: str) -> list[socket.socket]:
-    host, _, port = endpoint.rpartition(":")
-    listeners: list[socket.socket] = []
     try:
-        addresses = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in addresses:
-            try:
-                listeners.append(_bound(family, kind, protocol, address))
-            except OSError as error:
-                if error.errno not in _ABSENT or (address == addresses[-1][4] and not listeners):
-                    raise
-    except OSError as error:
-        for listener in listeners:
-            listener.close()
-        taken = "another process listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise StartError(
-            f"telemetry::endpoint: cannot listen on {endpoint}: {taken}; choose another address"
-        ) from error
-    return listeners
-
-
-def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)  # noqa: FBT003 - the socket module's signature
-    except OSError:
-        listener.close()
-        raise
-    return listener
+        return listen(endpoint)
+    except StartError as error:
+        raise StartError(f"telemetry::endpoint: {error}") from error
 
 
 async def _metrics(request: web.Request) -> web.Response:
