@@ -46,6 +46,10 @@ def _pattern(pattern: str) -> str:
     return pattern
 
 
+def _directory(storage: Any) -> Any:
+    return {"directory": storage} if isinstance(storage, str) else storage
+
+
 Pattern = Annotated[str, AfterValidator(_pattern)]
 RuleName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]{0,39}$")]
 AttributeKey = Annotated[str, StringConstraints(min_length=1)]
