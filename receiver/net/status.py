@@ -35,7 +35,7 @@ _CODES: Final = (
     "DATA_LOSS",
     "UNAUTHENTICATED",
 )
-"""By number."""
+_BY_NUMBER: Final = {str(number): name for number, name in enumerate(_CODES)}
 
 _FROM_HTTP: Final = {
     "400": "INTERNAL",
@@ -113,10 +113,9 @@ def trailers_error(fields: Mapping[str, str]) -> StreamError | None:
         return error or StreamError("UNKNOWN", "the server ended the call without a grpc-status")
     if number == "0":
         return None
-    known = number.isascii() and number.isdigit() and len(number) <= 2 and int(number) < len(_CODES)  # noqa: PLR2004
-    code = _CODES[int(number)] if known else "UNKNOWN"
     message = unquote(fields.get("grpc-message", ""), errors="replace")
-    if not known or code == "OK":  # 00, for example
+    code = _BY_NUMBER.get(number)
+    if code is None:
         return StreamError("UNKNOWN", shown(f"grpc-status {number}: {message}"), from_server=True)
     return StreamError(
         code, shown(message), from_server=True, details=_binary(fields.get("grpc-status-details-bin", ""))

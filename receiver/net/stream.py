@@ -109,11 +109,10 @@ async def open_stream(
         StreamError: The call failed, here or in the iteration; UNAVAILABLE for a peer that is no gRPC server.
         ValueError: An argument is out of its range.
     """
-    address = target.socket_path or target.address.rpartition("/")[2]
     headers = request_headers(
         method,
         scheme="http" if tls is None else "https",
-        authority=authority or ("localhost" if target.socket_path else address),
+        authority=authority or ("localhost" if target.socket_path else _address(target)),
         metadata=[("user-agent", f"otelbee/{VERSION}"), *metadata],
         timeout_s=timeout_s,
     )
@@ -123,30 +122,17 @@ async def open_stream(
         server_hostname = server_hostname or _host(authority) or target.host or "localhost"
     connection = _Connection(call, _UNSENT_BYTES + len(request))
     try:
-        await _establish(
-            connection,
-            target,
-            address=address,
-            timeout_s=connect_timeout_s,
-            tls=tls,
-            server_hostname=server_hostname,
-        )
+        await _establish(connection, target, connect_timeout_s, tls, server_hostname)
         yield Stream(connection)
     finally:
         await connection.close()
 
 
 async def _establish(
-    connection: _Connection,
-    target: Target,
-    *,
-    address: str,
-    timeout_s: float,
-    tls: ssl.SSLContext | None,
-    server_hostname: str,
+    connection: _Connection, target: Target, timeout_s: float, tls: ssl.SSLContext | None, server_hostname: str
 ) -> None:
     """Connect, and wait until the server has spoken."""
-    call = connection.call
+    call, address = connection.call, _address(target)
     try:
         async with asyncio.timeout(timeout_s):
             await _connect(connection, target, tls, server_hostname if tls else None)
@@ -274,6 +260,11 @@ class _Connection(asyncio.BufferedProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _address(target: Target) -> str:
+    """A socket's path, or ``host:port`` without ``dns:///``."""
+    return target.socket_path or target.address.rpartition("/")[2]
 
 
 def _host(authority: str) -> str:
