@@ -203,7 +203,7 @@ def _encode_field(field: _Field, value: Any, path: str, unknown: list[str]) -> b
     if field.map_entry:
         if not isinstance(value, dict):
             raise _wrong(path, "an object", value)
-        entries = [{"key": name, "value": value[name]} for name in sorted(value)]
+        entries = [{"key": name, "value": value[name]} for name in value]
         return b"".join(_one(field, entry, path, unknown) for entry in entries)
     if field.repeated:
         if not isinstance(value, list):

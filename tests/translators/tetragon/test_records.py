@@ -84,6 +84,26 @@ def test_a_retry_gives_the_same_ids(recording: Callable[[str], Any], run_with: C
     assert set(alone) <= set(first)
 
 
+def test_what_is_remembered_does_not_show(recording: Callable[[str], Any], run_with: Callable[..., Any]) -> None:
+    """A translator that has seen everything makes the same of an event as one that has seen nothing."""
+    messages = recording("file_full").messages[-150:]
+    warm = Translator()
+    run_with(warm, recording("file_full").messages)
+    fresh = [run_with(Translator(), [message]).data for message in messages]
+    assert [run_with(warm, [message]).data for message in messages] == fresh
+
+
+def test_a_process_may_have_another_parent_later(run_with: Callable[..., Any]) -> None:
+    """It is adopted when its parent dies."""
+    translator = Translator()
+    events = [
+        json.dumps({"process_exit": {"process": {"exec_id": "x"}, "parent": {"exec_id": parent}}}).encode()
+        for parent in ("a", "b", "a")
+    ]
+    records = run_with(translator, events, "json").records
+    assert [record.attributes["tetragon.parent.exec_id"] for record in records] == ["a", "b", "a"]
+
+
 def test_ids_are_uuids_and_can_be_left_out(vectors: list[Any], run_with: Callable[..., Any]) -> None:
     """RFC 9562, version 8."""
     for vector in vectors:
