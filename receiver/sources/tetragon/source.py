@@ -140,7 +140,9 @@ class Source:
             problem = stream_problem(error, endpoint, int(self._config.max_recv_msg_size))
             early = events == 0 and asyncio.get_running_loop().time() - asked_s < _REFUSAL_S
             if early and self._request.ByteSize() and (text := refusal(error)):
-                problem = Problem("filters_refused", f"the agent at {endpoint} refuses filters: {text}; correct filters")
+                problem = Problem(
+                    "filters_refused", f"the agent at {endpoint} refuses filters: {text}; correct filters"
+                )
                 self._say(intake, up=False, kind=problem.kind, reason=problem.text)
                 raise PermanentSourceError(problem.text) from None
         finally:
