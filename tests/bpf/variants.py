@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bpf"))
 sys.dont_write_bytecode = True
 
 import btf  # noqa: E402 - flat modules of the folder above
-import layout  # noqa: E402
-import loader  # noqa: E402
-import tracefs  # noqa: E402
+import layout  # noqa: E402 - likewise
+import loader  # noqa: E402 - likewise
+import tracefs  # noqa: E402 - likewise
 
 
 def answer(types: btf.Btf, exit_format: dict[str, int], question: dict[str, object]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from translators.bpf.records import HEADER, PROGRAMS, RECORDS_HASH
 from translators.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 MAX_PAYLOAD = 1024 * 1024
 """The bpf process writes 80 KiB at most; a larger length means that the stream is out of step."""
@@ -103,22 +103,15 @@ def mismatch(hello: Hello) -> str | None:
 
 
 def _parse(kind: int, payload: bytes) -> Frame:
+    parse = _PARSERS.get(kind)
+    if parse is None:
+        raise FrameError(f"a frame has the unknown type {kind}")
     try:
-        if kind == 1:
-            return _hello(payload)
-        if kind == 2:  # noqa: PLR2004 - the numbers of bpf/frames.py
-            return Records(_by_kind(payload))
-        if kind == 3:  # noqa: PLR2004
-            return Lost(
-                {(PROGRAMS[program], _REASONS[why]): count for program, why, count in _LOST.iter_unpack(payload)}
-            )
-        if kind == 4:  # noqa: PLR2004
-            return Clock(*_CLOCK.unpack(payload))
+        return parse(payload)
+    except FrameError:
+        raise
     except (struct.error, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, FrameError):
-            raise
         raise FrameError(f"a frame of type {kind} and {len(payload)} bytes is malformed") from error
-    raise FrameError(f"a frame has the unknown type {kind}")
 
 
 def _hello(payload: bytes) -> Hello:
@@ -128,7 +121,7 @@ def _hello(payload: bytes) -> Hello:
     return Hello(str(fields["version"]), str(fields["boot_id"]), str(fields["host_name"]), programs, pids)
 
 
-def _by_kind(payload: bytes) -> dict[str, list[bytes]]:
+def _records(payload: bytes) -> Records:
     by_kind: dict[str, list[bytes]] = {}
     at = 0
     while at < len(payload):
@@ -137,4 +130,16 @@ def _by_kind(payload: bytes) -> dict[str, list[bytes]]:
             raise FrameError(f"a record of {size} bytes and program {program} does not fit into its frame")
         by_kind.setdefault(PROGRAMS[program], []).append(payload[at : at + size])
         at += size
-    return by_kind
+    return Records(by_kind)
+
+
+def _lost(payload: bytes) -> Lost:
+    return Lost({(PROGRAMS[program], _REASONS[reason]): count for program, reason, count in _LOST.iter_unpack(payload)})
+
+
+def _clock(payload: bytes) -> Clock:
+    return Clock(*_CLOCK.unpack(payload))
+
+
+_PARSERS: Mapping[int, Callable[[bytes], Frame]] = {1: _hello, 2: _records, 3: _lost, 4: _clock}
+"""By the types of bpf/frames.py."""
