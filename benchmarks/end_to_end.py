@@ -83,7 +83,8 @@ def _run(events: int, *, redaction: bool) -> Run:
         _wait_for(tetragon)
         config = folder / "config.yaml"
         config.write_text(
-            f"sources: {{tetragon: {{endpoint: 'unix://{tetragon}'}}}}\n"
+            # A recorded process may have the pid that otelbee has here.
+            f"sources: {{tetragon: {{endpoint: 'unix://{tetragon}', exclude_self: false}}}}\n"
             f"exporter: {{otlp_grpc: {{endpoint: 'localhost:{port}', tls: {{insecure: true}}}}}}\n"
             f"redaction: {{enabled: {str(redaction).lower()}}}\n"
             f"telemetry: {{endpoint: 'localhost:{_free_port()}', logs: {{level: warn}}}}\n",
