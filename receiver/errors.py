@@ -13,6 +13,7 @@ OtelbeeError
  │   └─ Unsupported        it is written in a way that is not understood here
  └─ ExportError            the next stage did not take a batch
      ├─ Retryable          it may take it later
+     ├─ Held               it takes nothing of this signal until somebody has put something right
      └─ Permanent          it never will
           └─ MessageTooLarge   but it may take a smaller one
 """
@@ -22,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class OtelbeeError(Exception):
@@ -94,6 +95,18 @@ class Retryable(ExportError):
         """Keep the delay that the peer asked for, in seconds; None where it asked for none."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Held(ExportError):
+    """The next stage takes nothing of this signal until somebody has done what ``remedy`` says: keep the data."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        """Keep what happened and what to do about it, a sentence each."""
+        super().__init__(f"{message}; {remedy}")
+        self.message = message
+        self.remedy = remedy
+        self.cured: Callable[[], bool] | None = None
+        """Whether it is worth a try already, because a file that it depends on has changed; None: nothing here knows."""
 
 
 class Permanent(ExportError):

@@ -22,13 +22,14 @@ from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 i
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from translators.batch import Batch, Part, Signal
+from translators.wire import varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from google.protobuf.message import Message
 
-    _Path = tuple[frozenset[int], ...]
+    Path = tuple[frozenset[int], ...]
 
 REQUESTS: Final[Mapping[Signal, type[Message]]] = {
     Signal.LOGS: ExportLogsServiceRequest,
@@ -39,7 +40,7 @@ REQUESTS: Final[Mapping[Signal, type[Message]]] = {
 """The message that ``Batch.data`` is, per signal."""
 
 _RECORDS: Final = (frozenset({1}), frozenset({2}), frozenset({2}))
-_PATHS: Final[Mapping[Signal, _Path]] = {
+PATHS: Final[Mapping[Signal, Path]] = {
     Signal.LOGS: _RECORDS,
     Signal.TRACES: _RECORDS,
     Signal.METRICS: (*_RECORDS, frozenset({5, 7, 9, 10, 11}), frozenset({1})),
@@ -47,7 +48,7 @@ _PATHS: Final[Mapping[Signal, _Path]] = {
 }
 """The field numbers from a request to its items. All are below 16, so their tags have one byte."""
 
-_PROFILE_ONCE: Final = frozenset({7, 9, 10})
+PROFILE_ONCE: Final = frozenset({7, 9, 10})
 """Fields of a Profile that stay with its first piece: profile_id, which backends may use to tell duplicates, and the
 original payload with its format, which describes the whole."""
 
@@ -69,7 +70,7 @@ def count_items(signal: Signal, data: bytes) -> int:
     Raises:
         Malformed: The way to the items is broken.
     """
-    return _count(data, 0, len(data), _PATHS[signal])
+    return count_in(data, 0, len(data), PATHS[signal])
 
 
 def validate(signal: Signal, data: bytes) -> int:
@@ -80,10 +81,11 @@ def validate(signal: Signal, data: bytes) -> int:
     Raises:
         Malformed: A length, a tag or a wire type is wrong.
     """
-    return _count(data, 0, len(data), _PATHS[signal], into_items=True)
+    return count_in(data, 0, len(data), PATHS[signal], into_items=True)
 
 
-def _count(data: bytes, position: int, end: int, path: _Path, *, into_items: bool = False) -> int:
+def count_in(data: bytes, position: int, end: int, path: Path, *, into_items: bool = False) -> int:
+    """Count the items of a message on the way to them, which lies between two offsets; ``path`` is the rest of the way."""
     numbers, rest = path[0], path[1:]
     total = 0
     for number, wire_type, start, value, stop in walk(data, position, end):
@@ -92,7 +94,7 @@ def _count(data: bytes, position: int, end: int, path: _Path, *, into_items: boo
         if wire_type != _LENGTH:
             raise Malformed(f"field {number} at byte {start} has wire type {wire_type} where a message belongs")
         if rest:
-            total += _count(data, value, stop, rest, into_items=into_items)
+            total += count_in(data, value, stop, rest, into_items=into_items)
         else:
             total += 1
             if into_items and not _is_sound(data, value, stop):
@@ -202,15 +204,15 @@ def split(batch: Batch, max_bytes: int) -> list[Batch]:
     """
     if len(batch.data) <= max_bytes:
         return [batch]
-    once = _PROFILE_ONCE if batch.signal is Signal.PROFILES else frozenset()
-    pieces = _pieces(batch.data, _PATHS[batch.signal], max_bytes, max_bytes // 4, once)
+    once = PROFILE_ONCE if batch.signal is Signal.PROFILES else frozenset()
+    pieces = _pieces(batch.data, PATHS[batch.signal], max_bytes, max_bytes // 4, once)
     if len(pieces) == 1:
         return [batch]
-    parts = _deal(batch.parts, [piece.items for piece in pieces])
+    parts = deal(batch.parts, [piece.items for piece in pieces])
     return [Batch(batch.signal, piece.items, piece.data, own) for piece, own in zip(pieces, parts, strict=True)]
 
 
-def _pieces(data: bytes, path: _Path, room: int, least: int, once: frozenset[int]) -> list[_Piece]:
+def _pieces(data: bytes, path: Path, room: int, least: int, once: frozenset[int]) -> list[_Piece]:
     """Cut one message on the way to the items into messages of at most ``room`` bytes.
 
     ``least`` is the fewest bytes for items that are worth a repeated envelope; ``once`` are the fields of the message
@@ -230,17 +232,17 @@ def _pieces(data: bytes, path: _Path, room: int, least: int, once: frozenset[int
     envelope = b"".join(kept)
     room -= len(envelope)
     if room < least:
-        return [_Piece(data, _count(data, 0, len(data), path))]
+        return [_Piece(data, count_in(data, 0, len(data), path))]
     for number, field, message in inner:
         if not rest:
             fragments.append(_Piece(field, 1))
         elif len(field) <= room:
-            fragments.append(_Piece(field, _count(message, 0, len(message), rest)))
+            fragments.append(_Piece(field, count_in(message, 0, len(message), rest)))
         else:
             tag = bytes((number << 3 | _LENGTH,))
-            inner_room = room - len(tag) - len(_encoded(room))
+            inner_room = room - len(tag) - len(varint(room))
             fragments.extend(
-                _Piece(tag + _encoded(len(piece.data)) + piece.data, piece.items)
+                _Piece(tag + varint(len(piece.data)) + piece.data, piece.items)
                 for piece in _pieces(message, rest, inner_room, least, once)
             )
     return list(_pack(envelope, fragments, room))
@@ -259,16 +261,7 @@ def _pack(envelope: bytes, fragments: Sequence[_Piece], room: int) -> Iterator[_
     yield _Piece(b"".join(chunks), items)
 
 
-def _encoded(size: int) -> bytes:
-    octets = bytearray()
-    while size >= _MORE:
-        octets.append(size % _MORE | _MORE)
-        size >>= 7
-    octets.append(size)
-    return bytes(octets)
-
-
-def _deal(parts: Sequence[Part], counts: Sequence[int]) -> list[tuple[Part, ...]]:
+def deal(parts: Sequence[Part], counts: Sequence[int]) -> list[tuple[Part, ...]]:
     """Share out parts over pieces of so many items, in order: joined batches keep the order of their parts."""
     left = deque(parts)
     dealt = []
