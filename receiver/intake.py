@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from receiver.errors import QueueFull, TooLarge
 from receiver.types import Outcome
+from translators.batch import StatelessTranslator
 from translators.event import own_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from receiver.memory import MemoryGuard
     from receiver.registry import Shared
     from receiver.telemetry import Telemetry
     from receiver.types import Queue
@@ -57,9 +59,13 @@ class SourceIntake:
         telemetry: Telemetry,
         shared: Shared,
         *,
+        memory: MemoryGuard | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Serve the source instance ``name``; ``clock_ns`` gives Unix time in nanoseconds."""
+        """Serve the source instance ``name``, as long as ``memory`` has room.
+
+        ``clock_ns`` gives Unix time in nanoseconds.
+        """
         self.name = name
         self.has_started = asyncio.Event()
         self.current = State()
@@ -69,7 +75,10 @@ class SourceIntake:
         self._resource = shared.resource
         self._clock_ns = clock_ns
         self._turn_records = _FIRST_TURN_RECORDS
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"otelbee-{name}") if translator.blocking else None
+        self._memory = memory
+        self._inline_bytes = translator.inline_bytes if isinstance(translator, StatelessTranslator) else None
+        threaded = translator.blocking or self._inline_bytes is not None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"otelbee-{name}") if threaded else None
         self._resume: asyncio.TimerHandle | None = None
         telemetry.source_up(name, up=False)
 
@@ -97,6 +106,10 @@ class SourceIntake:
 
     async def emit(self, kind: str, records: Sequence[bytes], origin: Origin, *, wait: bool) -> Outcome:
         """Translate records and put them into the queue in one go; see :meth:`receiver.types.Intake.emit`."""
+        if wait and self._memory is not None:
+            await self._memory.room()
+        elif not wait:
+            self.check()
         batches: list[Batch] = []
         rejected: list[Rejection] = []
         position = 0
@@ -111,6 +124,15 @@ class SourceIntake:
         for each in rejected:
             self._telemetry.rejected(self.name, each.reason, 1)
         return await self._admit(batches, tuple(rejected), wait=wait)
+
+    def check(self) -> None:
+        """Raise ``TryLater`` while the process is short of memory."""
+        if self._memory is not None:
+            self._memory.check()
+
+    def refused(self, reason: str) -> None:
+        """Count a request that was refused."""
+        self._telemetry.refused_request(self.name, reason)
 
     async def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:
         """Record an event of otelbee's own; waits for room."""
@@ -130,7 +152,7 @@ class SourceIntake:
 
     async def _translate(self, kind: str, records: Sequence[bytes], origin: Origin) -> Translation:
         now_ns = self._clock_ns()
-        if self._worker is not None:
+        if self._worker is not None and not self._is_little(records):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._worker, self._translator.translate, kind, records, origin, now_ns)
         began = time.perf_counter()
@@ -141,6 +163,9 @@ class SourceIntake:
         self._turn_records = max(1, min(pace, 2 * self._turn_records, MAX_TURN_RECORDS))
         await asyncio.sleep(0)
         return translation
+
+    def _is_little(self, records: Sequence[bytes]) -> bool:
+        return self._inline_bytes is not None and sum(map(len, records)) <= self._inline_bytes
 
     async def _admit(self, batches: Sequence[Batch], rejected: tuple[Rejection, ...], *, wait: bool) -> Outcome:
         try:

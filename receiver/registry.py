@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from receiver.exporters import debug, file, otlp_grpc
-from receiver.recording import Recorded, read_numbered
-from receiver.sources import tetragon, tetragon_file
+from receiver.recording import Recorded, RecordingError, read_numbered
+from receiver.sources import otlp, tetragon, tetragon_file
+from translators.otlp_passthrough import Translator as OtlpTranslator
 from translators.redact import DEFAULT_RULES, Redactor
 from translators.resource import ResourceOptions
 from translators.tetragon import Translator as TetragonTranslator
@@ -57,12 +58,21 @@ def _tetragon(config: tetragon.Config | tetragon_file.Config, shared: Shared) ->
     return TetragonTranslator(config.options(shared.resource, shared.redactor))
 
 
+def _otlp(config: otlp.Config, _: Shared) -> Translator:
+    return OtlpTranslator(config.options())
+
+
+def _no_recording(_: BinaryIO) -> Iterator[Recorded]:
+    raise RecordingError("this source's data is OTLP already; there is nothing to translate")
+
+
 SOURCES: Mapping[str, Entry] = MappingProxyType(
     {
         "tetragon": Entry(
             tetragon.Config, lambda config, _: tetragon.Source(config), _tetragon, read_numbered, "alpha"
         ),
         "tetragon_file": Entry(tetragon_file.Config, tetragon_file.Source, _tetragon, read_numbered, "alpha"),
+        "otlp": Entry(otlp.Config, otlp.Source, _otlp, _no_recording, "alpha"),
     }
 )
 

@@ -61,6 +61,9 @@ class Telemetry:
         self._enqueue_failed = per_signal("exporter_enqueue_failed", "Not queued")
         self._rejected = counter("source_rejected_records", "Could not be translated", "receiver", "reason")
         self._counted = counter("source_counted_records", "What translators count, by name", "receiver", "name")
+        self._refused_requests = counter(
+            "receiver_refused_requests", "Requests that were not taken", "receiver", "reason"
+        )
         self._gaps = counter("source_gaps", "Times in which a source missed events", "receiver")
         self._restarts = counter("source_restarts", "Restarts after an error", "receiver")
         self._dropped = counter("dropped_items", "Lost after they were accepted, by reason", "data_type", "reason")
@@ -79,6 +82,10 @@ class Telemetry:
     def refused(self, source: str, signal: Signal, items: int, reason: str) -> None:
         """Count items that the queue did not take: ``queue_full`` or ``too_large``."""
         self._refused[signal].labels(source, reason).inc(items)
+
+    def refused_request(self, source: str, reason: str) -> None:
+        """Count a request of a sender that was not taken, whatever was in it."""
+        self._refused_requests.labels(source, reason).inc()
 
     def rejected(self, source: str, reason: str, n: int) -> None:
         """Count records that could not be translated."""

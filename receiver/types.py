@@ -45,6 +45,17 @@ class Intake(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Raise :class:`~receiver.errors.TryLater` where anything that is pushed would be refused now.
+
+        A source that is pushed to asks this before it reads a request's body.
+        """
+        ...
+
+    def refused(self, reason: str) -> None:
+        """Count a request that was refused; ``reason`` is one of a few words."""
+        ...
+
     async def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:
         """Record an event of otelbee's own (``otelbee.source.gap``) as a WARN log record and a counter."""
         ...

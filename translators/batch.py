@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,3 +105,13 @@ class Translator(Protocol):
         source name: the intake knows it.
         """
         ...
+
+
+@runtime_checkable
+class StatelessTranslator(Translator, Protocol):
+    """A translator that keeps nothing between calls and costs what the bytes cost.
+
+    More than ``inline_bytes`` at once are translated in its source's worker thread, less where it is called.
+    """
+
+    inline_bytes: ClassVar[int]

@@ -83,16 +83,17 @@ class ClientTLS(Section):
             return None
         authorities = None
         if self.ca_file is not None:
-            authorities = _read("ca_file", self.ca_file)
-            _check_authorities(self.ca_file, authorities)
+            authorities = read_file("ca_file", self.ca_file)
+            check_authorities("ca_file", self.ca_file, authorities)
         if self.cert_file is None or self.key_file is None:
             return grpc.ssl_channel_credentials(authorities)
-        certificate, key = _read("cert_file", self.cert_file), _read("key_file", self.key_file)
-        _check_pair(self.cert_file, self.key_file)
+        certificate, key = read_file("cert_file", self.cert_file), read_file("key_file", self.key_file)
+        check_pair(self.cert_file, self.key_file)
         return grpc.ssl_channel_credentials(authorities, key, certificate)
 
 
-def _read(option: str, path: Path) -> bytes:
+def read_file(option: str, path: Path) -> bytes:
+    """Read the file that ``tls.<option>`` names; raises ``StartError`` with the remedy."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -105,17 +106,19 @@ def _read(option: str, path: Path) -> bytes:
         raise StartError(f"tls.{option}: {path} cannot be read: {error.strerror}") from None
 
 
-def _check_authorities(path: Path, content: bytes) -> None:
+def check_authorities(option: str, path: Path, content: bytes) -> None:
+    """Raise ``StartError`` where a file's content is no certificate in PEM form."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=content.decode("ascii"))
     except (ssl.SSLError, UnicodeDecodeError, ValueError):
         raise StartError(
-            f"tls.ca_file: {path} has no certificate in PEM form (-----BEGIN CERTIFICATE-----); convert it to PEM"
+            f"tls.{option}: {path} has no certificate in PEM form (-----BEGIN CERTIFICATE-----); convert it to PEM"
         ) from None
 
 
-def _check_pair(certificate: Path, key: Path) -> None:
+def check_pair(certificate: Path, key: Path) -> None:
+    """Raise ``StartError`` where two files are not a certificate and its private key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         # A password that is asked for means an encrypted key, which gRPC cannot take; without the callback OpenSSL

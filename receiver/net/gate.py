@@ -1,0 +1,59 @@
+"""What every listener of a source that is pushed to has in common: who comes in, how much at once, and what is counted."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from receiver.net.answers import FAULT, Answer, answer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from receiver.net.inflight import InFlight
+    from receiver.types import Intake
+
+_log = logging.getLogger(__name__)
+
+
+class Sender(NamedTuple):
+    """What is known of a request beside its body."""
+
+    principal: str | None
+    """Its authenticated name; None where the listener asks nobody."""
+    headers: Mapping[str, str]
+    """By lower-case name."""
+
+
+if TYPE_CHECKING:
+    Receive = Callable[[Sender, bytes], Awaitable[bytes]]
+    """Takes the body of one request and returns that of its answer; raises an error of :mod:`receiver.net.answers`."""
+
+
+class Gate:
+    """Shared by the listeners of one source."""
+
+    def __init__(self, intake: Intake, in_flight: InFlight) -> None:
+        """Let requests in as far as ``in_flight`` has room, on behalf of ``intake``."""
+        self.in_flight = in_flight
+        self._intake = intake
+        self._failing = False
+
+    def check(self) -> None:
+        """Refuse a request before its body is read, where all are refused now; raises ``TryLater``."""
+        self._intake.check()
+
+    def passed(self) -> None:
+        """Note that a request was taken."""
+        if self._failing:
+            self._failing = False
+            _log.info("Requests succeed again")
+
+    def refused(self, error: Exception) -> Answer:
+        """Count a refused request and say what its sender is told; a fault of ours is logged when it begins."""
+        answered = answer(error)
+        self._intake.refused(answered.reason)
+        if answered.reason == FAULT and not self._failing:
+            self._failing = True
+            _log.error("Requests fail here, and are refused for now", exc_info=error)
+        return answered
