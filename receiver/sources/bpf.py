@@ -9,7 +9,7 @@ import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -17,12 +17,13 @@ from receiver.errors import TooLarge
 from receiver.fields import Section
 from receiver.identity import self_exclude
 from receiver.net.backoff import Backoff
+from receiver.recording import Recorded, RecordingError
 from translators.batch import Exclude, Origin
 from translators.bpf import Options, frames
 from translators.bpf.translator import BOOT_ID, HOST_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from receiver.types import Intake
     from translators.redact import Redactor
@@ -196,6 +197,26 @@ async def _report_loss(intake: Intake, frame: frames.Lost) -> None:
             "otelbee.loss.records": count,
         }
         await intake.event(LOSS_EVENT, attributes)
+
+
+def read_recorded(stream: BinaryIO) -> Iterator[Recorded]:
+    """Read the records of a recording: the bytes of the socket, as they came.
+
+    Raises:
+        RecordingError: the bytes are no frames of a bpf process, or end inside one.
+    """
+    reader, number = frames.Reader(), 0
+    try:
+        while data := stream.read(_READ_SIZE):
+            for frame in reader.feed(data):
+                if isinstance(frame, frames.Records):
+                    for kind, records in frame.by_kind.items():
+                        for record in records:
+                            number += 1
+                            yield Recorded(kind, number, record)
+        reader.end()
+    except frames.FrameError as error:
+        raise RecordingError(f"after record {number}: {error}") from error
 
 
 def _refusal(path: Path) -> str:

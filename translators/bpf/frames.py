@@ -90,6 +90,11 @@ class Reader:
         finally:
             del self._pending[:at]
 
+    def end(self) -> None:
+        """Raise FrameError where the stream ends inside a frame."""
+        if self._pending:
+            raise FrameError(f"the last frame is cut off after {len(self._pending)} bytes")
+
 
 def mismatch(hello: Hello) -> str | None:
     """Say why the records of this peer cannot be read, naming both versions; None where they can."""

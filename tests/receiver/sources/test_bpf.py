@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import struct
 from collections import Counter
@@ -15,7 +16,8 @@ from pydantic import ValidationError
 from bpf import frames as writer
 from receiver.errors import TooLarge
 from receiver.net.backoff import Backoff
-from receiver.sources.bpf import Config, Source
+from receiver.recording import RecordingError
+from receiver.sources.bpf import Config, Source, read_recorded
 from receiver.types import Outcome
 from translators.bpf.records import RECORDS_HASH
 from translators.version import VERSION
@@ -351,3 +353,15 @@ def test_config_is_closed(section: dict[str, object], message: str) -> None:
     """What cannot be meant is refused."""
     with pytest.raises(ValidationError, match=message):
         Config.model_validate(section)
+
+
+def test_recording() -> None:
+    """A recording is the socket's bytes; its records are numbered, and one that is cut off says after which."""
+    records = [record(1, 0), record(2, 1), record(1, 2)]
+    data = hello() + CLOCK + writer.records(records[:2]) + writer.records(records[2:])
+    found = list(read_recorded(io.BytesIO(data)))
+    assert found == [("exec", 1, records[0]), ("exit", 2, records[1]), ("exec", 3, records[2])]
+    with pytest.raises(RecordingError, match="after record 2: the last frame is cut off after 20 bytes"):
+        list(read_recorded(io.BytesIO(data[:-1])))
+    with pytest.raises(RecordingError, match="after record 0: a frame claims"):
+        list(read_recorded(io.BytesIO(b"{}" * 10)))
