@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from receiver import exporters, health
 from receiver.errors import OtelbeeError, PermanentSourceError, StartError
 from receiver.intake import SourceIntake
+from receiver.memory import MemoryGuard, container_limit
 from receiver.pipeline import Pipeline
 from receiver.registry import SOURCES, source_type
 from receiver.storage import Storage
@@ -63,15 +64,22 @@ async def run(
         exporter = exporters.build(config.exporter, telemetry, stream, tap=config.debug)
         stack.push_async_callback(exporter.close)
         pipeline = await stack.enter_async_context(Pipeline(config.exporter.sending_queue, exporter, telemetry))
+        memory = await stack.enter_async_context(_memory_guard(config, telemetry))
         for name, section in config.sources.items():
             shared = config.shared()
             entry = registry[source_type(name)]
-            intakes[name] = SourceIntake(name, entry.translator(section, shared), pipeline, telemetry, shared)
+            translator = entry.translator(section, shared)
+            intakes[name] = SourceIntake(name, translator, pipeline, telemetry, shared, memory=memory)
             stack.callback(intakes[name].close)
             builders[name] = partial(entry.source, section, storage.checkpoint(name) if storage else None)
         deadline_s = await _run_sources(config, shutdown, state, intakes, builders)
         await pipeline.drain(max(0.0, deadline_s - asyncio.get_running_loop().time()))
     _log.info("Shutdown complete.")
+
+
+def _memory_guard(config: Config, telemetry: Telemetry) -> MemoryGuard:
+    soft_limit_bytes = config.memory_limiter.soft_limit_bytes(container_limit())
+    return MemoryGuard(soft_limit_bytes, lambda: sum(level.size_bytes for level in telemetry.queues().values()))
 
 
 async def _run_sources(

@@ -18,6 +18,7 @@ from receiver.exporters import otlp_grpc
 from receiver.exporters.debug import Config as DebugConfig
 from receiver.fields import Address, Duration, Section
 from receiver.layers import ENVIRONMENT_PREFIX, Document, read, show
+from receiver.memory import Config as MemoryConfig
 from receiver.problems import unknown, validated
 from receiver.registry import EXPORTERS, SOURCES, Shared, share, source_type
 from receiver.storage import Config as StorageConfig
@@ -87,6 +88,15 @@ class OwnTelemetry(Section):
     """Where ``/metrics``, ``/live`` and ``/ready`` are served."""
 
 
+class RunAs(Section):
+    """Who the receiver is when root starts it for a ``bpf`` source; the bpf process stays root, with two capabilities."""
+
+    user: str = ""
+    """A user's name or number; empty: the owner of the installation."""
+    groups: tuple[str, ...] = ()
+    """Supplementary groups, by name or number: for sockets and files that a source has to open."""
+
+
 class Config(Section):
     """One valid configuration."""
 
@@ -99,7 +109,10 @@ class Config(Section):
     """Shows what passes, beside the exporter; None is off."""
     resource: Resource = Resource()
     redaction: Redaction = Redaction()
+    memory_limiter: MemoryConfig = MemoryConfig()
     telemetry: OwnTelemetry = OwnTelemetry()
+    run_as: RunAs = RunAs()
+    """Who the receiver is when root starts it for a ``bpf`` source."""
     shutdown_timeout: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=10)
     """How long all of a stop may take; what is queued in memory then is lost, and counted."""
 

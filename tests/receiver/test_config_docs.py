@@ -12,6 +12,7 @@ from pydantic import BaseModel, ByteSize
 from receiver.config import Config
 from receiver.exporters.sending_queue import SendingQueue
 from receiver.fields import format_duration
+from receiver.net.auth import Auth, Secrets
 from receiver.net.tls import ClientTLS
 from receiver.problems import annotations_at
 from receiver.registry import EXPORTERS, SOURCES
@@ -28,6 +29,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "config.md"
 ONCE: dict[type[BaseModel], str] = {
     ClientTLS: "tls",
     SendingQueue: "sending_queue",
+    Auth: "auth",
+    Secrets: "auth::bearertokenauth",
     Exclude: "sources::tetragon::exclude",
     Filter: "sources::tetragon::filters::allow",
     Capabilities: "sources::tetragon::filters::allow::capabilities",
