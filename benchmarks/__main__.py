@@ -1,6 +1,6 @@
 """What ``make bench`` prints: the translators on one core, then the whole way from a recording to a sink.
 
-    python benchmarks [translator] [end-to-end]
+    python benchmarks [redaction] [translator] [kernel] [reader] [end-to-end]
 
 Every figure is the median of its runs. Runs of what is compared take turns, so that a machine that is busy for a
 while is busy for both. Processor time is counted, not the clock's, wherever one process does the work.
@@ -11,12 +11,20 @@ from __future__ import annotations
 import sys
 
 import end_to_end
+import kernel
+import reader
 import recordings
 import redaction
 import table
 import translator
 
-PARTS = {"redaction": redaction.rows, "translator": translator.rows, "end-to-end": end_to_end.rows}
+PARTS = {
+    "redaction": redaction.rows,
+    "translator": translator.rows,
+    "kernel": kernel.rows,
+    "reader": reader.rows,
+    "end-to-end": end_to_end.rows,
+}
 
 
 def main() -> int:
