@@ -67,8 +67,13 @@ class Telemetry:
         self._gaps = counter("source_gaps", "Times in which a source missed events", "receiver")
         self._restarts = counter("source_restarts", "Restarts after an error", "receiver")
         self._dropped = counter("dropped_items", "Lost after they were accepted, by reason", "data_type", "reason")
+        self._dead_lettered = counter("dead_letter_items", "Put aside, by reason", "data_type", "reason")
         self._retried = counter("exporter_retries", "Export attempts after the first", "data_type")
         self._source_up = Gauge("otelbee_source_up", "1 while a source has its peer", ["receiver"], registry=registry)
+        self._held = Gauge(
+            "otelbee_exporter_held", "1 while nothing is taken until somebody acts", ["data_type"], registry=registry
+        )
+        self._remedies: dict[Signal, str] = {}
         self._queue_size = Gauge("otelbee_exporter_queue_size", "Bytes in the queue", ["data_type"], registry=registry)
         self._queue_capacity = Gauge(
             "otelbee_exporter_queue_capacity", "Bytes that the queue may hold", ["data_type"], registry=registry
@@ -122,6 +127,19 @@ class Telemetry:
     def dropped(self, signal: Signal, items: int, reason: str) -> None:
         """Count items that were accepted and are lost; ``reason`` is one of a few words."""
         self._dropped.labels(signal.value, reason).inc(items)
+
+    def dead_lettered(self, signal: Signal, items: int, reason: str) -> None:
+        """Count items that could not be delivered and are in ``dead_letter``."""
+        self._dead_lettered.labels(signal.value, reason).inc(items)
+
+    def held(self, signal: Signal, remedy: str) -> None:
+        """Show that nothing of a signal is taken until somebody does what ``remedy`` says; empty: it is taken again."""
+        self._held.labels(signal.value).set(bool(remedy))
+        self._remedies[signal] = remedy
+
+    def remedies(self) -> dict[Signal, str]:
+        """What has to be done before anything of these signals is taken."""
+        return {signal: remedy for signal, remedy in self._remedies.items() if remedy}
 
     def queue(self, signal: Signal, size_bytes: int, capacity_bytes: int) -> None:
         """Show how full a queue is."""

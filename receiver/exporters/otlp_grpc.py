@@ -147,7 +147,7 @@ class Exporter:
         try:
             answer = await self._calls[batch.signal](batch.data, metadata=self._metadata, compression=self._compression)
         except grpc.aio.AioRpcError as error:
-            raise export_error(error) from None
+            raise export_error(error, batch.signal) from None
         self._read_answer(batch, answer)
 
     async def close(self) -> None:

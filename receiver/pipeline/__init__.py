@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from receiver.errors import QueueFull, TooLarge
 from receiver.pipeline.delivery import Delivery
+from receiver.pipeline.hold import HELD
 from receiver.pipeline.join import Joiner
 from receiver.pipeline.queue import MemoryQueue
 from translators.batch import Signal
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from receiver.net.backoff import Backoff
     from receiver.pipeline.config import QueueConfig
     from receiver.telemetry import Telemetry
     from receiver.types import Exporter
@@ -37,11 +39,22 @@ class Pipeline:
     Signals have queues of their own: a Collector without a pipeline for one must not stop the others.
     """
 
-    def __init__(self, config: QueueConfig, exporter: Exporter, telemetry: Telemetry) -> None:
-        """Queue as ``config`` says, send to ``exporter``, count in ``telemetry``."""
+    def __init__(
+        self,
+        config: QueueConfig,
+        exporter: Exporter,
+        telemetry: Telemetry,
+        *,
+        dead_letter: Exporter | None = None,
+        held: Backoff = HELD,
+    ) -> None:
+        """Queue as ``config`` says, send to ``exporter``, count in ``telemetry``.
+
+        What can never be delivered goes to ``dead_letter``; what is held is tried again after ``held``.
+        """
         self._telemetry = telemetry
         self._config = config
-        self._delivery = Delivery(exporter, telemetry, config.batch.max_size)
+        self._delivery = Delivery(exporter, telemetry, config.batch.max_size, dead_letter=dead_letter, held=held)
         self._lanes = {signal: self._lane(signal) for signal in Signal}
         self._consumers: list[asyncio.Task[None]] = []
 
