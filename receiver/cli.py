@@ -10,10 +10,11 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from receiver import app, logs, replay
+from receiver import app, logs, parent, replay
 from receiver.config import load, load_for_translation
 from receiver.errors import ConfigError, OtelbeeError, StartError
 from receiver.layers import ENVIRONMENT_PREFIX
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 _FAILED, _WRONG, _NO_READER = 1, 2, 128 + signal.SIGPIPE
+_STOP_TIMEOUT_S = 10.0
+_STOP_MARGIN_S = 1.0
+"""For last words, beyond the time that a stop may take."""
 
 _WHAT_TO_DO = """\
 otelbee run: there is no configuration. Write a file, for example otelbee.yaml:
@@ -168,8 +172,11 @@ def _run(given: argparse.Namespace) -> int:
         return _WRONG
     config = load(given.config, given.set, os.environ)
     logging_ends = logs.configure(config.telemetry.logs.level, config.telemetry.logs.encoding, sys.stderr)
+    stop_timeout_s = config.shutdown_timeout.total_seconds()
     try:
-        return _until_signalled(lambda shutdown: app.run(config, shutdown, sys.stdout))
+        if (setup := parent.setup(config)) is not None:
+            return _until_signalled(lambda shutdown: parent.run(setup, shutdown), stop_timeout_s + parent.STOP_MARGIN_S)
+        return _until_signalled(lambda shutdown: app.run(config, shutdown, sys.stdout), stop_timeout_s)
     finally:
         logging_ends()
 
@@ -236,39 +243,72 @@ def _complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _until_signalled(run: Callable[[Awaitable[object]], Coroutine[Any, Any, None]]) -> int:
-    """Run until SIGTERM or SIGINT, which ends it gracefully; a second one cancels it."""
+def _until_signalled(
+    run: Callable[[Awaitable[object]], Coroutine[Any, Any, int | None]], stop_timeout_s: float = _STOP_TIMEOUT_S
+) -> int:
+    """Run until SIGTERM or SIGINT, which ends it gracefully; a second one cancels it. Returns its exit code.
+
+    What does not end within ``stop_timeout_s`` of a signal, a second more for its last words, is ended.
+    """
     signals = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in signals}
+    with _Deadline() as deadline:
 
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        shutdown: asyncio.Future[None] = loop.create_future()
-        task = asyncio.ensure_future(run(shutdown))
+        async def serve() -> int:
+            loop = asyncio.get_running_loop()
+            shutdown: asyncio.Future[None] = loop.create_future()
+            task = asyncio.ensure_future(run(shutdown))
 
-        def stop() -> None:
-            if shutdown.done():
-                task.cancel()
-            else:
-                shutdown.set_result(None)
+            def stop() -> None:
+                if shutdown.done():
+                    deadline.set(_STOP_MARGIN_S)
+                    task.cancel()
+                else:
+                    deadline.set(stop_timeout_s + _STOP_MARGIN_S)
+                    shutdown.set_result(None)
 
-        for number in signals:
-            loop.add_signal_handler(number, stop)
-        try:
-            await task
-        finally:
             for number in signals:
-                loop.remove_signal_handler(number)
+                loop.add_signal_handler(number, stop)
+            try:
+                return await task or 0
+            finally:
+                for number in signals:
+                    loop.remove_signal_handler(number)
 
-    try:
-        asyncio.run(serve())
-    except asyncio.CancelledError:
-        _complain("stopped at once by a second signal; what was queued in memory is lost")
-        return _FAILED
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
-    return 0
+        try:
+            return asyncio.run(serve())
+        except asyncio.CancelledError:
+            _complain("stopped at once by a second signal; what was queued in memory is lost")
+            return _FAILED
+        finally:
+            for number, previous in before.items():
+                signal.signal(number, previous)
+
+
+class _Deadline:
+    """Ends the process when time is up, whatever holds it: a task that ignores its cancellation, a thread that hangs."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def set(self, timeout_s: float) -> None:
+        """End the process in ``timeout_s`` from now, and no later than was set before."""
+        self.__exit__()
+        self._timer = threading.Timer(timeout_s, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    @staticmethod
+    def _end() -> None:
+        _complain("not everything stopped in time; ended without it")
+        os._exit(_FAILED)
 
 
 if __name__ == "__main__":

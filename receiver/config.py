@@ -198,6 +198,11 @@ def _sources(data: Any, document: Document) -> tuple[dict[str, Section], list[st
             problems += found
             if config is not None:
                 sources[name] = config
+    readers = [name for name in sources if source_type(name) == "bpf"]
+    problems += [
+        f"{show(('sources', name))}: a host's kernel programs have one reader, and {readers[0]} is one already"
+        for name in readers[1:]
+    ]
     return sources, problems
 
 

@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from receiver.errors import StartError
-from receiver.fields import Section
 from receiver.net.backoff import Backoff
+from receiver.registry import source_type
+from receiver.sources import bpf
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
+
+    from receiver.config import Config, RunAs
 
 _log = logging.getLogger(__name__)
 
@@ -39,17 +42,10 @@ _BPF_CAPABILITIES = "-all,+bpf,+perfmon"
 _CANNOT_RUN_HERE = 2
 """Exit code of both children for what a restart cannot cure."""
 _STEADY_S = 60.0
-_KILL_AFTER_S = 5.0
+_KILL_AFTER_S = 2.0
 """What a child gets beyond its own deadline before it is killed."""
-
-
-class RunAs(Section):
-    """Who the receiver runs as when root starts it; the bpf process stays root with two capabilities."""
-
-    user: str = ""
-    """A user's name or number; empty: the owner of the installation."""
-    groups: tuple[str, ...] = ()
-    """Supplementary groups, by name or number: for sockets and files that a source has to open."""
+STOP_MARGIN_S = 2 * _KILL_AFTER_S + 1.0
+"""What a stop of both children may take beyond the receiver's own deadline."""
 
 
 class Identity(NamedTuple):
@@ -81,6 +77,30 @@ class Setup(NamedTuple):
     backoff: Backoff = Backoff()
 
 
+def setup(config: Config) -> Setup | None:
+    """Return what this process has to start as a parent; None where it is none, with one line in the log why.
+
+    Raises:
+        StartError: ``run_as`` names nobody on this machine.
+    """
+    sources = [section for name, section in config.sources.items() if source_type(name) == "bpf"]
+    if not sources:
+        return None
+    if reason := why_not():
+        _log.warning("%s", reason)
+    if reason is not None:
+        return None
+    (source,) = sources  # the configuration allows no second one
+    assert isinstance(source, bpf.Config)
+    return Setup(
+        identity=resolve(config.run_as),
+        programs=source.programs,
+        socket=source.socket,
+        receiver=own_command(),
+        stop_timeout_s=config.shutdown_timeout.total_seconds(),
+    )
+
+
 def why_not(environ: Mapping[str, str] = os.environ) -> str | None:
     """Say why this process is no such parent, "" where it already has one; None where it can be one."""
     if environ.get(UNDER_PARENT) == "1":
@@ -89,6 +109,8 @@ def why_not(environ: Mapping[str, str] = os.environ) -> str | None:
         return "not root: no bpf process is started; run as root, or start 'python3 -I bpf/' yourself as root"
     if not _BPF_FOLDER.is_dir():
         return f"no bpf process is started: this installation has no {_BPF_FOLDER}"
+    if not Path(_SYSTEM_PYTHON).exists():
+        return f"no bpf process is started: it needs the distribution's own Python, and there is no {_SYSTEM_PYTHON}"
     return None
 
 
@@ -147,54 +169,81 @@ def _setpriv() -> list[str]:
     return [found, "--no-new-privs", "--pdeathsig", "TERM"]
 
 
-async def run(setup: Setup, shutdown: Awaitable[object]) -> int:
+async def run(setup: Setup, shutdown: Awaitable[object], reload: asyncio.Event | None = None) -> int:
     """Run both children until ``shutdown`` is done or the receiver ends for good; return the exit code.
 
-    Cancelling this coroutine stops them as well; cancelling it again kills them.
+    Each time ``reload`` is set, the receiver is told to reload (SIGHUP). Cancelling this coroutine stops both children
+    as well; cancelling it again kills them.
 
     Raises:
         StartError: setpriv is missing.
     """
-    commands = receiver_command(setup), bpf_command(setup)
+    receiver = _Child("receiver", receiver_command(setup), {**os.environ, UNDER_PARENT: "1"}, setup.backoff)
+    bpf = _Child("bpf process", bpf_command(setup), _bpf_environment(), setup.backoff)
     _log.info("%s", setup.identity.describe())
     await _mount_tracefs(setup)
     asked = asyncio.ensure_future(shutdown)
-    bpf = asyncio.create_task(_keep("bpf process", commands[1], _bpf_environment(), setup), name="bpf process")
-    environment = {**os.environ, UNDER_PARENT: "1"}
-    receiver = asyncio.create_task(_keep("receiver", commands[0], environment, setup), name="receiver")
+    tasks = [
+        asyncio.create_task(bpf.keep(_KILL_AFTER_S), name=bpf.name),
+        asyncio.create_task(receiver.keep(setup.stop_timeout_s + _KILL_AFTER_S), name=receiver.name),
+    ]
+    if reload is not None:
+        tasks.append(asyncio.create_task(_pass_on(reload, receiver), name="reload"))
     try:
-        await asyncio.wait({asked, receiver}, return_when=asyncio.FIRST_COMPLETED)
-        return await receiver if receiver.done() else 0
+        await asyncio.wait({asked, tasks[1]}, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[1].result() if tasks[1].done() else 0
     finally:
-        for task in (receiver, bpf):  # in this order: the receiver still takes what the bpf process has sent
+        for task in reversed(tasks):  # the receiver first: it still takes what the bpf process has sent
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         asked.cancel()
 
 
-async def _keep(name: str, command: Sequence[str], environment: Mapping[str, str], setup: Setup) -> int:
-    """Start a child again whenever it fails; return its exit code when it ends for good. Cancelling stops it."""
-    loop = asyncio.get_running_loop()
-    delays_s = setup.backoff.delays_s()
+async def _pass_on(reload: asyncio.Event, receiver: _Child) -> int:
     while True:
-        began_s = loop.time()
-        child = await asyncio.create_subprocess_exec(
-            *command, env=environment, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            code = await child.wait()
-        except asyncio.CancelledError:
-            await _stop(child, setup.stop_timeout_s + _KILL_AFTER_S)
-            raise
-        if code in {0, _CANNOT_RUN_HERE}:
-            _log.info("the %s ended with exit code %d and is not restarted", name, code)
-            return code
-        if loop.time() - began_s > _STEADY_S:
-            delays_s = setup.backoff.delays_s()
-        delay_s = next(delays_s)
-        _log.warning("the %s ended: %s; restarted in %.1f s", name, _ending(code), delay_s)
-        await asyncio.sleep(delay_s)
+        await reload.wait()
+        reload.clear()
+        receiver.hang_up()
+
+
+class _Child:
+    """A process that is started again whenever it fails."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], backoff: Backoff) -> None:
+        self.name = name
+        self._command = command
+        self._environment = environment
+        self._backoff = backoff
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def keep(self, stop_timeout_s: float) -> int:
+        """Run it; return its exit code when it ends for good. Cancelling stops it, within ``stop_timeout_s``."""
+        loop = asyncio.get_running_loop()
+        delays_s = self._backoff.delays_s()
+        while True:
+            began_s = loop.time()
+            self._process = child = await asyncio.create_subprocess_exec(
+                *self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            )
+            try:
+                code = await child.wait()
+            except asyncio.CancelledError:
+                await _stop(child, stop_timeout_s)
+                raise
+            if code in {0, _CANNOT_RUN_HERE}:
+                _log.info("the %s ended with exit code %d and is not restarted", self.name, code)
+                return code
+            if loop.time() - began_s > _STEADY_S:
+                delays_s = self._backoff.delays_s()
+            delay_s = next(delays_s)
+            _log.warning("the %s ended: %s; restarted in %.1f s", self.name, _ending(code), delay_s)
+            await asyncio.sleep(delay_s)
+
+    def hang_up(self) -> None:
+        """Send it SIGHUP, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
 
 
 async def _stop(child: asyncio.subprocess.Process, timeout_s: float) -> None:

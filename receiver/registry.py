@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from receiver.exporters import debug, file, otlp_grpc
 from receiver.recording import Recorded, RecordingError, read_numbered
-from receiver.sources import otlp, tetragon, tetragon_file
+from receiver.sources import bpf, otlp, tetragon, tetragon_file
+from translators.bpf import Translator as BpfTranslator
 from translators.otlp_passthrough import Translator as OtlpTranslator
 from translators.redact import DEFAULT_RULES, Redactor
 from translators.resource import ResourceOptions
@@ -58,6 +59,10 @@ def _tetragon(config: tetragon.Config | tetragon_file.Config, shared: Shared) ->
     return TetragonTranslator(config.options(shared.resource, shared.redactor))
 
 
+def _bpf(config: bpf.Config, shared: Shared) -> Translator:
+    return BpfTranslator(config.options(shared.resource, shared.redactor))
+
+
 def _otlp(config: otlp.Config, _: Shared) -> Translator:
     return OtlpTranslator(config.options())
 
@@ -72,6 +77,7 @@ SOURCES: Mapping[str, Entry] = MappingProxyType(
             tetragon.Config, lambda config, _: tetragon.Source(config), _tetragon, read_numbered, "alpha"
         ),
         "tetragon_file": Entry(tetragon_file.Config, tetragon_file.Source, _tetragon, read_numbered, "alpha"),
+        "bpf": Entry(bpf.Config, lambda config, _: bpf.Source(config), _bpf, bpf.read_recorded, "alpha"),
         "otlp": Entry(otlp.Config, otlp.Source, _otlp, _no_recording, "alpha"),
     }
 )

@@ -16,9 +16,10 @@ import pytest
 from bpf.live import require_bpf
 
 from receiver import parent
+from receiver.config import RunAs
 from receiver.errors import StartError
 from receiver.net.backoff import Backoff
-from receiver.parent import Identity, RunAs, Setup
+from receiver.parent import Identity, Setup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
