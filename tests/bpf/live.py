@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,11 +158,11 @@ class BpfProcess:
 
     def runs(self) -> int:
         """How often the kernel has run its (one) program, while kernel.bpf_stats_enabled is set."""
-        counts = [
-            int(found[1])
-            for info in Path(f"/proc/{self.process.pid}/fdinfo").iterdir()
-            if (found := re.search(r"^run_cnt:\s*(\d+)", info.read_text(encoding="ascii"), re.MULTILINE))
-        ]
+        counts = []
+        for info in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
+            with suppress(FileNotFoundError):  # closed since it was listed
+                found = re.search(r"^run_cnt:\s*(\d+)", info.read_text(encoding="ascii"), re.MULTILINE)
+                counts += [int(found[1])] if found else []
         (count,) = counts
         return count
 
