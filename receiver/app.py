@@ -63,7 +63,17 @@ async def run(
         storage = await stack.enter_async_context(Storage(config.storage)) if config.storage else None
         exporter = exporters.build(config.exporter, telemetry, stream, tap=config.debug)
         stack.push_async_callback(exporter.close)
-        pipeline = await stack.enter_async_context(Pipeline(config.exporter.sending_queue, exporter, telemetry))
+        if (dead_letter := exporters.dead_letter(config.exporter)) is not None:
+            stack.push_async_callback(dead_letter.close)
+        pipeline = await stack.enter_async_context(
+            Pipeline(
+                config.exporter.sending_queue,
+                exporter,
+                telemetry,
+                dead_letter=dead_letter,
+                held=exporters.held(config.exporter),
+            )
+        )
         memory = await stack.enter_async_context(_memory_guard(config, telemetry))
         for name, section in config.sources.items():
             shared = config.shared()

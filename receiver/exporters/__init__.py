@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from receiver.exporters import debug, file, otlp_grpc
+from receiver.exporters import dead_letter as dead_letters
+from receiver.exporters import debug, file, otlp_grpc, retry
+from receiver.exporters.pace import Pace
 from receiver.exporters.retry import Retry
 from receiver.exporters.timeout import Timeout
+from receiver.net.backoff import Backoff
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -26,7 +29,7 @@ def build(
     tap: debug.Config | None = None,
     first_connection_spread_s: float = otlp_grpc.FIRST_CONNECTION_SPREAD_S,
 ) -> Exporter:
-    """Compose the exporter that ``config`` names: ``retry(timeout(otlp_grpc))``, or ``file``, or ``debug``.
+    """Compose the exporter that ``config`` names: ``retry(pace(timeout(otlp_grpc)))``, or ``file``, or ``debug``.
 
     Args:
         config: The settings of one exporter.
@@ -46,6 +49,24 @@ def build(
     else:
         exporter = otlp_grpc.Exporter(config, telemetry, first_connection_spread_s=first_connection_spread_s)
         exporter = Timeout(exporter, config.timeout)
+        exporter = Pace(exporter, config.sending_queue.num_consumers)
         if config.retry_on_failure.enabled:
             exporter = Retry(exporter, config.retry_on_failure, telemetry)
     return debug.Tap(exporter, debug.Exporter(tap, stream)) if tap is not None else exporter
+
+
+def dead_letter(config: Config) -> Exporter | None:
+    """Open where what can never be delivered is put aside; None where nothing is.
+
+    Raises:
+        StartError: The file cannot be opened.
+    """
+    setting = config.dead_letter if isinstance(config, otlp_grpc.Config) else None
+    return dead_letters.exporter(setting) if setting is not None else None
+
+
+def held(config: Config) -> Backoff:
+    """When what nobody can help but a person is tried again: at first about as rarely as what can help itself."""
+    retrying = config.retry_on_failure if isinstance(config, otlp_grpc.Config) else retry.Config()
+    longest_s = retrying.max_interval.total_seconds()
+    return Backoff(longest_s, 10 * longest_s)

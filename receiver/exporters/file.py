@@ -7,8 +7,10 @@ request. The Collector's ``otlpjsonfile`` receiver reads the first.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import glob
+import json
 import os
 import struct
 from datetime import UTC, datetime, timedelta
@@ -17,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from receiver.errors import Permanent, StartError
+from receiver.errors import Held, StartError
 from receiver.exporters.sending_queue import SendingQueue
 from receiver.fields import Section
-from translators.otlp import to_json
+from translators.otlp import Malformed, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +67,16 @@ class Config(Section):
 def encode(batch: Batch, file_format: Format) -> bytes:
     """One request in the file's format, its end of line or its length included."""
     if file_format == "json":
-        return to_json(batch.signal, batch.data).encode() + b"\n"
+        return _line(batch).encode() + b"\n"
     return _LENGTH.pack(len(batch.data)) + batch.data
+
+
+def _line(batch: Batch) -> str:
+    try:
+        return to_json(batch.signal, batch.data)
+    except Malformed:  # readers of OTLP's JSON ignore fields that they do not know
+        malformed = {"signal": batch.signal.value, "request": base64.b64encode(batch.data).decode()}
+        return json.dumps({"malformed": malformed})
 
 
 class Exporter:
@@ -86,12 +96,13 @@ class Exporter:
             raise StartError(f"file: {config.path} cannot be opened for writing: {error.strerror}") from None
 
     async def export(self, batch: Batch) -> None:
-        """Write one request; raises :class:`Permanent` when the file does not take it."""
+        """Write one request; raises :class:`Held` while the file does not take it."""
         async with self._turn:
             try:
                 await asyncio.to_thread(self._write, batch)
             except OSError as error:
-                raise Permanent(f"{self._file.path} cannot be written: {error.strerror}") from None
+                remedy = "make room there, or let this user write it"
+                raise Held(f"{self._file.path} cannot be written: {error.strerror}", remedy) from None
 
     async def close(self) -> None:
         """Close the file."""

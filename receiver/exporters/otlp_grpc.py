@@ -8,6 +8,7 @@ import platform
 import random
 import re
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import grpc
@@ -19,11 +20,15 @@ from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 i
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from receiver.errors import Held
 from receiver.exporters import retry
+from receiver.exporters.bearer import Auth, BearerToken
+from receiver.exporters.dead_letter import Setting as DeadLetter
+from receiver.exporters.link import Link
 from receiver.exporters.sending_queue import SendingQueue
 from receiver.exporters.status import export_error
 from receiver.fields import Duration, Secret, Section
-from receiver.net.grpc import channel, parse_endpoint
+from receiver.net.grpc import channel, is_loopback, parse_endpoint
 from receiver.net.tls import ClientTLS
 from translators.batch import Signal
 from translators.version import VERSION
@@ -73,6 +78,8 @@ class Config(Section):
     tls: ClientTLS = ClientTLS()
     authority: str = ""
     """The ``:authority`` of requests, where it is not the endpoint's host."""
+    auth: Auth | None = None
+    """A token that comes from a file; none without it."""
     headers: dict[str, Secret] = Field(default_factory=dict)
     """Sent with every request, for example an API key; values are never shown."""
     compression: Literal["none", "gzip"] = "none"
@@ -81,6 +88,8 @@ class Config(Section):
     """How long one attempt may take; 0 means for ever."""
     retry_on_failure: retry.Config = retry.Config()
     sending_queue: SendingQueue = SendingQueue()
+    dead_letter: DeadLetter | None = None
+    """Keeps what the Collector refuses for good; dropped and counted without it."""
 
     @field_validator("endpoint")
     @classmethod
@@ -92,6 +101,21 @@ class Config(Section):
     def _scheme_agrees_with_tls(self) -> Self:
         if parse_endpoint(self.endpoint).secure is False and self.tls.names_files:
             raise ValueError("endpoint begins with http://, which is plain text, but tls names files; write https://")
+        return self
+
+    @model_validator(mode="after")
+    def _token_stays_secret(self) -> Self:
+        if self.auth is None:
+            return self
+        if "authorization" in {name.lower() for name in self.headers}:
+            raise ValueError("auth and headers both set authorization; remove one of them")
+        target = parse_endpoint(self.endpoint)
+        plain = self.tls.insecure if target.secure is None else not target.secure
+        if plain and not target.socket_path and not is_loopback(target.host):
+            raise ValueError(
+                f"auth would send the token to {self.endpoint} in plain text, where others can read it; use tls, or an "
+                "endpoint on this machine"
+            )
         return self
 
     @field_validator("headers")
@@ -119,24 +143,14 @@ class Exporter:
         """Prepare the connection; it is opened by the first export.
 
         Raises:
-            StartError: A file of ``tls`` cannot be used.
+            StartError: A file of ``tls`` or ``auth`` cannot be used.
         """
         self._telemetry = telemetry
         self._spread_s = first_connection_spread_s
-        self._metadata = grpc.aio.Metadata(
-            *((name.lower(), value.get_secret_value()) for name, value in config.headers.items())
-        )
-        self._channel = channel(
-            config.endpoint,
-            config.tls,
-            authority=config.authority,
-            options=(*_RECONNECT, ("grpc.primary_user_agent", user_agent())),
-        )
+        self._headers = [(name.lower(), value.get_secret_value()) for name, value in config.headers.items()]
+        self._token = BearerToken(config.auth.bearertokenauth) if config.auth is not None else None
         self._compression = _COMPRESSION[config.compression]
-        self._calls: dict[Signal, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {
-            signal: self._channel.unary_unary(method, request_serializer=None, response_deserializer=None)
-            for signal, method in METHODS.items()
-        }
+        self._link = Link(partial(_connect, config), config.tls)
         self._not_before_s: float | None = None
         """Time of the event loop at which the first connection may be made; None before the first export."""
         self._partial: set[Signal] = set()
@@ -145,14 +159,28 @@ class Exporter:
         """Send one request; raises an :class:`~receiver.errors.ExportError` that says what its failure means."""
         await self._spread_first_connection()
         try:
-            answer = await self._calls[batch.signal](batch.data, metadata=self._metadata, compression=self._compression)
-        except grpc.aio.AioRpcError as error:
-            raise export_error(error, batch.signal) from None
+            answer = await self._link.call(METHODS[batch.signal], batch.data, self._metadata(), self._compression)
+        except grpc.aio.AioRpcError as failure:
+            error = export_error(failure, batch.signal)
+            if isinstance(error, Held):
+                error.cured = self._renew
+            raise error from None
         self._read_answer(batch, answer)
 
     async def close(self) -> None:
         """Close the connection; calls under way are cancelled."""
-        await self._channel.close()
+        await self._link.close()
+
+    def _metadata(self) -> grpc.aio.Metadata:
+        if self._token is None:
+            return grpc.aio.Metadata(*self._headers)
+        self._token.renew()
+        return grpc.aio.Metadata(*self._headers, self._token.header())
+
+    def _renew(self) -> bool:
+        """Read the files that changed anew; whether one did, so that the next attempt may end differently."""
+        token = self._token is not None and self._token.renew()
+        return self._link.renew() or token
 
     async def _spread_first_connection(self) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -181,6 +209,15 @@ class Exporter:
             _log.warning(
                 "Partial success response: %s, %d items rejected: %s", batch.signal, rejected, partial.error_message
             )
+
+
+def _connect(config: Config) -> grpc.aio.Channel:
+    return channel(
+        config.endpoint,
+        config.tls,
+        authority=config.authority,
+        options=(*_RECONNECT, ("grpc.primary_user_agent", user_agent())),
+    )
 
 
 def user_agent() -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from receiver.errors import Permanent, StartError
+from receiver.errors import Held, StartError
 from receiver.exporters.file import Config, Exporter, Rotation
 from tests.receiver.exporters.otlp_server import request
 from translators.batch import Batch, Signal
@@ -123,7 +123,7 @@ async def test_full_disk_leaves_whole_frames(tmp_path: Path) -> None:
     path = tmp_path / "out.pb"
     exporter = Exporter(Config(path=path, format="proto"))
     await exporter.export(Batch(Signal.LOGS, 1, bytes(1000), ()))
-    with pytest.raises(Permanent, match=r"out.pb cannot be written: File too large"):
+    with pytest.raises(Held, match=r"out.pb cannot be written: File too large"):
         await exporter.export(Batch(Signal.LOGS, 1, bytes(100_000), ()))
     await exporter.export(Batch(Signal.LOGS, 1, bytes(2000), ()))
     await exporter.close()

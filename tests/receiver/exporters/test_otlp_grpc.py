@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from pydantic import ValidationError
 
-from receiver.errors import MessageTooLarge, Permanent, Retryable
+from receiver.errors import Held, MessageTooLarge, Permanent, Retryable
 from receiver.exporters import build
 from receiver.exporters.otlp_grpc import METHODS, Config, Exporter, user_agent
 from receiver.net.tls import ClientTLS
@@ -29,18 +29,13 @@ if TYPE_CHECKING:
     from receiver.telemetry import Telemetry
 
 RETRYABLE = ["CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"]
-PERMANENT = [
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
-    "FAILED_PRECONDITION",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "RESOURCE_EXHAUSTED",
-]
+REJECTED = ["UNKNOWN", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "INTERNAL"]
+HELD = {
+    "UNAUTHENTICATED": "check the token",
+    "PERMISSION_DENIED": "allow it there",
+    "UNIMPLEMENTED": "has no logs pipeline",
+    "RESOURCE_EXHAUSTED": "a quota or a limit",
+}
 
 
 def settings(server: Server, **options: Any) -> Config:
@@ -121,9 +116,25 @@ async def test_retryable_status(server: Server, exporter: Exporter, code: str) -
     assert caught.value.retry_after_s is None
 
 
-@pytest.mark.parametrize("code", PERMANENT)
-async def test_permanent_status(server: Server, exporter: Exporter, code: str) -> None:
-    """Every other status is final, RESOURCE_EXHAUSTED without RetryInfo included."""
+@pytest.mark.parametrize(("code", "remedy"), HELD.items())
+async def test_held_status(server: Server, exporter: Exporter, code: str, remedy: str) -> None:
+    """What only a person can put right says how, RESOURCE_EXHAUSTED without RetryInfo included."""
+    server.script.append(Answer(grpc.StatusCode[code], "no"))
+    with pytest.raises(Held, match=f"{code}: no; ") as caught:
+        await exporter.export(request())
+    assert remedy in caught.value.remedy
+
+
+async def test_remedy_names_the_signal(server: Server, exporter: Exporter) -> None:
+    """A Collector without a traces pipeline is told from one without logs."""
+    server.script.append(Answer(grpc.StatusCode.UNIMPLEMENTED, "unknown service"))
+    with pytest.raises(Held, match="has no traces pipeline .*, or turn process_spans off"):
+        await exporter.export(request(Signal.TRACES))
+
+
+@pytest.mark.parametrize("code", REJECTED)
+async def test_rejected_status(server: Server, exporter: Exporter, code: str) -> None:
+    """Every other status refuses the request."""
     server.script.append(Answer(grpc.StatusCode[code], "no"))
     with pytest.raises(Permanent, match=f"{code}: no"):
         await exporter.export(request())
@@ -143,7 +154,7 @@ async def test_retry_info_makes_retryable(server: Server, exporter: Exporter, co
 async def test_status_details_without_retry_info(server: Server, exporter: Exporter, details: bytes) -> None:
     """Status details that are broken or speak of something else leave the status what it is."""
     server.script.append(Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, "no", status_details=details))
-    with pytest.raises(Permanent):
+    with pytest.raises(Held):
         await exporter.export(request())
 
 
@@ -275,6 +286,7 @@ async def test_server_that_restarts_is_found_again(telemetry: Telemetry) -> None
         ({"headers": {"x": "secret\n"}}, "printable ASCII"),
         ({"sending_queue": {"queue_size": "1MiB"}}, "must not be smaller than batch.max_size"),
         ({"retry_on_failure": {"max_interval": "1s"}}, "must not be shorter than initial_interval"),
+        ({"dead_letter": "dead.jsonl"}, "not an absolute path"),
         ({"timeout": "-1s"}, "not a duration"),
         ({"compression": "zstd"}, "'none' or 'gzip'"),
     ],
