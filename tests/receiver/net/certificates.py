@@ -29,8 +29,8 @@ class Authority:
             f"-keyout {self._key} -out {self.ca_file}"
         )
 
-    def issue(self, name: str) -> Pair:
-        """Issue a certificate for one DNS name, which may be a wildcard."""
+    def issue(self, name: str, *, days: int = 2) -> Pair:
+        """Issue a certificate for one DNS name, which may be a wildcard; with negative ``days`` it has expired."""
         stem = name.replace("*", "any")
         pair = Pair(self._folder / f"{stem}.pem", self._folder / f"{stem}.key")
         extension = self._folder / f"{stem}.ext"
@@ -41,7 +41,7 @@ class Authority:
             f"-keyout {pair.key_file} -out {request}"
         )
         self._run(
-            f"x509 -req -in {request} -CA {self.ca_file} -CAkey {self._key} -CAcreateserial -days 2 "
+            f"x509 -req -in {request} -CA {self.ca_file} -CAkey {self._key} -CAcreateserial -days {days} "
             f"-extfile {extension} -out {pair.cert_file}"
         )
         return pair
