@@ -40,7 +40,8 @@ class Connections(web.Server):
 
     def __init__(self, handle: _Handle, certificates: Certificates | None, timing: Timing, **options: Any) -> None:
         """Answer requests by ``handle``; ``options`` are those of aiohttp's request handler."""
-        super().__init__(self._busy(handle), keepalive_timeout=timing.idle_s, **options)
+        # Cancelled with its connection, a request lets go of its room at once; gRPC's are, too.
+        super().__init__(self._busy(handle), handler_cancellation=True, keepalive_timeout=timing.idle_s, **options)
         self._certificates = certificates
         self._timing = timing
         self._free = asyncio.Semaphore(timing.connections)
