@@ -5,7 +5,7 @@ BIN := .venv/bin
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-run: .venv/run  ## Show the bundled Tetragon recording as OTLP; forwards to a Collector on localhost:4317
+run: .venv/run  ## Show a Tetragon recording and, as root, live process events as OTLP; uses a Collector on localhost:4317
 	@PYTHONPATH=. $(BIN)/python examples/demo.py
 
 test: check peers  ## Run everything: linters, types, contracts and all tests, the real Collector included

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from bpf.live import require_bpf
 from peers import build
 from peers.processes import Collector, run_otelbee
 from peers.records import uids
@@ -93,6 +95,25 @@ def test_demo_shows_the_recording_without_a_collector(free_port: Callable[[], in
     assert done.stdout.count("/usr/bin/curl -u deploy:<redacted:") >= 2
     assert "Sommer2026" not in done.stdout + done.stderr
     assert " error\t" not in done.stderr
+
+
+def test_demo_shows_live_process_events_as_root(free_port: Callable[[], int]) -> None:
+    """As root the programs that it starts are shown beside the recording, as the kernel saw them."""
+    require_bpf()
+    done = _demo(f"127.0.0.1:{free_port()}")
+    assert done.returncode == 0, done.stderr
+    assert "Live from this machine's kernel" in done.stdout
+    assert re.search(r'^exec /bin/sh -c "exit 7" process\.pid=', done.stdout, re.MULTILINE)
+    assert re.search(r'^exit /bin/sh -c "exit 7" 7 .*process\.exit\.code=7\b', done.stdout, re.MULTILINE)
+    assert re.search(r"[1-9]\d* starts and ends of processes on this machine", done.stdout)
+    assert "without a single capability" in done.stderr or "the receiver runs as uid" in done.stderr
+
+
+def test_demo_without_root_says_what_it_would_need() -> None:
+    """Without root there is the recording, and a line on what root would add."""
+    said = runpy.run_path(str(ROOT / "examples" / "demo.py"))["without_kernel"](1000)
+    assert "sudo make run" in said
+    assert "python3-bpfcc" in said
 
 
 @pytest.mark.usefixtures("peers")
