@@ -70,6 +70,7 @@ async def run(
                 config.exporter.sending_queue,
                 exporter,
                 telemetry,
+                storage,
                 dead_letter=dead_letter,
                 held=exporters.held(config.exporter),
             )
@@ -79,7 +80,16 @@ async def run(
             shared = config.shared()
             entry = registry[source_type(name)]
             translator = entry.translator(section, shared)
-            intakes[name] = SourceIntake(name, translator, pipeline, telemetry, shared, memory=memory)
+            since_ns = storage.newest_event_ns(name) if storage else 0
+            intakes[name] = SourceIntake(
+                name,
+                translator,
+                pipeline,
+                telemetry,
+                shared,
+                memory=memory,
+                gap_since_ns=since_ns if entry.stream else None,
+            )
             stack.callback(intakes[name].close)
             builders[name] = partial(entry.source, section, storage.checkpoint(name) if storage else None)
         deadline_s = await _run_sources(config, shutdown, state, intakes, builders)

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from receiver.errors import QueueFull, TooLarge
@@ -60,11 +61,14 @@ class SourceIntake:
         shared: Shared,
         *,
         memory: MemoryGuard | None = None,
+        gap_since_ns: int | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Serve the source instance ``name``, as long as ``memory`` has room.
 
-        ``clock_ns`` gives Unix time in nanoseconds.
+        Where ``gap_since_ns`` is given, the first event after each start of the source is preceded by a gap since then
+        (Unix nanoseconds, 0 where unknown), or since the last event before a restart. ``clock_ns`` gives Unix time in
+        nanoseconds.
         """
         self.name = name
         self.has_started = asyncio.Event()
@@ -76,6 +80,8 @@ class SourceIntake:
         self._clock_ns = clock_ns
         self._turn_records = _FIRST_TURN_RECORDS
         self._memory = memory
+        self._gap_since_ns = gap_since_ns
+        self._gap_reason: str | None = None
         self._inline_bytes = translator.inline_bytes if isinstance(translator, StatelessTranslator) else None
         threaded = translator.blocking or self._inline_bytes is not None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"otelbee-{name}") if threaded else None
@@ -84,6 +90,8 @@ class SourceIntake:
 
     def started(self, address: str | None) -> None:
         """Note that the source is up; what it raises from now on is no start error."""
+        if self._gap_since_ns is not None:
+            self._gap_reason = "the source was restarted" if self.has_started.is_set() else "otelbee was started"
         if not self.has_started.is_set():
             _log.info("source %s started%s", self.name, f", listening on {address}" if address else "")
         self.current = self.current._replace(started=True, address=address)
@@ -123,6 +131,8 @@ class SourceIntake:
             position += len(turn)
         for each in rejected:
             self._telemetry.rejected(self.name, each.reason, 1)
+        if batches and self._gap_reason is not None:
+            await self._report_gap(self._gap_reason)
         return await self._admit(batches, tuple(rejected), wait=wait)
 
     def check(self) -> None:
@@ -141,7 +151,9 @@ class SourceIntake:
         else:
             self._telemetry.counted(self.name, name, 1)
         batch = own_event(name, {"otelbee.source.name": self.name, **attributes}, self._clock_ns(), self._resource)
-        await self._admit([self._named(batch)], (), wait=True)
+        # Nothing that the peer saw: the time of its newest event stays what it is.
+        parts = tuple(part._replace(source=self.name, newest_event_ns=0) for part in batch.parts)
+        await self._admit([batch._replace(parts=parts)], (), wait=True)
 
     def close(self) -> None:
         """Let go of the worker thread and of timers; a translation under way ends by itself."""
@@ -178,7 +190,26 @@ class SourceIntake:
             raise
         for batch in batches:
             self._telemetry.accepted(self.name, batch.signal, batch.items)
+            self._note_newest(batch)
         return Outcome(sum(batch.items for batch in batches), rejected, delivered)
+
+    async def _report_gap(self, reason: str) -> None:
+        since_ns = self._gap_since_ns
+        await self.event(
+            GAP_EVENT,
+            {
+                "otelbee.gap.from": _rfc3339(since_ns) if since_ns else "unknown",
+                "otelbee.gap.to": _rfc3339(self._clock_ns()),
+                "otelbee.gap.reason": reason,
+            },
+        )
+        self._gap_reason = None
+
+    def _note_newest(self, batch: Batch) -> None:
+        if self._gap_since_ns is not None and batch.parts:
+            # No event is newer than its arrival, whatever its own clock says.
+            newest_ns = min(max(part.newest_event_ns for part in batch.parts), self._clock_ns())
+            self._gap_since_ns = max(self._gap_since_ns, newest_ns)
 
     def _named(self, batch: Batch) -> Batch:
         return batch._replace(parts=tuple(part._replace(source=self.name) for part in batch.parts))
@@ -206,3 +237,7 @@ class SourceIntake:
         self._resume = None
         self.current = self.current._replace(paused=False)
         _log.info("source %s resumed: the queue has room again", self.name)
+
+
+def _rfc3339(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

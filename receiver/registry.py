@@ -40,6 +40,8 @@ class Entry(NamedTuple):
     records: Callable[[BinaryIO], Iterator[Recorded]]
     """How a file holds this tool's records."""
     stability: str
+    stream: bool = False
+    """Whether its peer keeps nothing for who is away: each start is reported as a gap."""
 
 
 def share(
@@ -74,10 +76,10 @@ def _no_recording(_: BinaryIO) -> Iterator[Recorded]:
 SOURCES: Mapping[str, Entry] = MappingProxyType(
     {
         "tetragon": Entry(
-            tetragon.Config, lambda config, _: tetragon.Source(config), _tetragon, read_numbered, "alpha"
+            tetragon.Config, lambda config, _: tetragon.Source(config), _tetragon, read_numbered, "alpha", stream=True
         ),
         "tetragon_file": Entry(tetragon_file.Config, tetragon_file.Source, _tetragon, read_numbered, "alpha"),
-        "bpf": Entry(bpf.Config, lambda config, _: bpf.Source(config), _bpf, bpf.read_recorded, "alpha"),
+        "bpf": Entry(bpf.Config, lambda config, _: bpf.Source(config), _bpf, bpf.read_recorded, "alpha", stream=True),
         "otlp": Entry(otlp.Config, otlp.Source, _otlp, _no_recording, "alpha"),
     }
 )

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from receiver.errors import QueueFull, TooLarge
 from receiver.pipeline.delivery import Delivery
+from receiver.pipeline.disk import DiskQueue
 from receiver.pipeline.hold import HELD
 from receiver.pipeline.join import Joiner
-from receiver.pipeline.queue import MemoryQueue
+from receiver.pipeline.queue import MemoryQueue, Queue, size_of, source_of
+from receiver.pipeline.room import Room
 from translators.batch import Signal
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from receiver.net.backoff import Backoff
     from receiver.pipeline.config import QueueConfig
+    from receiver.storage import Storage
     from receiver.telemetry import Telemetry
     from receiver.types import Exporter
     from translators.batch import Batch
@@ -29,7 +32,7 @@ _log = logging.getLogger(__name__)
 class _Lane(NamedTuple):
     """What one signal has to itself."""
 
-    queue: MemoryQueue
+    queue: Queue
     joiner: Joiner
 
 
@@ -44,14 +47,16 @@ class Pipeline:
         config: QueueConfig,
         exporter: Exporter,
         telemetry: Telemetry,
+        storage: Storage | None = None,
         *,
         dead_letter: Exporter | None = None,
         held: Backoff = HELD,
     ) -> None:
-        """Queue as ``config`` says, send to ``exporter``, count in ``telemetry``.
+        """Queue as ``config`` says, in ``storage`` or in memory, send to ``exporter``, count in ``telemetry``.
 
         What can never be delivered goes to ``dead_letter``; what is held is tried again after ``held``.
         """
+        self._storage = storage
         self._telemetry = telemetry
         self._config = config
         self._delivery = Delivery(exporter, telemetry, config.batch.max_size, dead_letter=dead_letter, held=held)
@@ -64,12 +69,19 @@ class Pipeline:
         def on_level(held_bytes: int) -> None:
             self._telemetry.queue(signal, held_bytes, capacity)
 
+        def on_damaged(items: int) -> None:
+            self._telemetry.dropped(signal, items, "storage_damaged")
+
         on_level(0)
-        queue = MemoryQueue(capacity, on_level)
+        room = Room(capacity, on_level)
+        storage = self._storage
+        queue = MemoryQueue(room) if storage is None else DiskQueue(signal, room, storage, on_damaged)
         return _Lane(queue, Joiner(signal, queue, self._config.batch))
 
     async def __aenter__(self) -> Self:
-        """Start to send."""
+        """Start to send, first what an earlier run left."""
+        if self._storage is not None and (left := sum(each.items for each in self._storage.backlog)):
+            _log.info("%d items in storage are sent first", left)
         self._consumers = [
             asyncio.create_task(self._consume(lane), name=f"pipeline {signal}")
             for signal, lane in self._lanes.items()
@@ -80,35 +92,40 @@ class Pipeline:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop; what :meth:`drain` did not send is dropped and counted."""
+        """Stop; what :meth:`drain` did not send stays in storage, or is dropped and counted."""
         await self.drain(0)
 
     async def put(self, batches: Sequence[Batch], *, wait: bool) -> asyncio.Future[None]:
-        """Queue batches, atomically per signal; the result is done when all are delivered or dropped and counted.
+        """Queue batches, atomically per signal, and return when the queue has them: on disk, with storage.
 
-        With ``wait`` this waits for room, in turn with others. Without, all signals are queued or none.
+        With ``wait`` this waits for room, in turn with others. Without, all signals have room or none is queued.
+
+        Returns:
+            A future that is done when all are delivered or dropped and counted; with storage it is done already.
 
         Raises:
             QueueFull: No room now (without ``wait``), or the pipeline is closing.
             TooLarge: More than the source may ever have in the queue of one signal.
         """
-        per_signal: dict[Signal, list[Batch]] = {}
-        for batch in batches:
-            per_signal.setdefault(batch.signal, []).append(batch)
+        per_signal: dict[Queue, list[Batch]] = {}
+        for batch in sorted(batches, key=_signal):  # in one order, so that no two puts wait for each other's room
+            per_signal.setdefault(self._lanes[batch.signal].queue, []).append(batch)
         try:
-            for signal, own in per_signal.items():
-                self._lanes[signal].queue.check(own, wait=wait)
-            delivered = [await self._lanes[signal].queue.put(own, wait=wait) for signal, own in per_signal.items()]
+            await _enter(per_signal, wait=wait)
+            stored = [queue.store(own, wait=wait) for queue, own in per_signal.items()]  # in one commit
+            for each in stored:
+                if each.queued is not None:
+                    await asyncio.shield(each.queued)
         except (QueueFull, TooLarge):
             for batch in batches:
                 self._telemetry.enqueue_failed(batch.signal, batch.items)
             raise
-        return delivered[0] if len(delivered) == 1 else _together(delivered)
+        return stored[0].delivered if len(stored) == 1 else _together([each.delivered for each in stored])
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse what comes, send what waits at once, and give up after ``deadline_s`` seconds.
 
-        What is left then is dropped and counted, with one line in the log.
+        What is left then stays in storage, or is dropped and counted, with one line in the log.
         """
         for lane in self._lanes.values():
             lane.queue.close()
@@ -129,17 +146,40 @@ class Pipeline:
             lane.queue.acknowledge(joined.entries)
 
     def _abandon(self, signal: Signal) -> int:
-        left = self._lanes[signal].queue.abandon()
-        items = sum(entry.batch.items for entry in left) + self._delivery.unsent.pop(signal, 0)
+        queue = self._lanes[signal].queue
+        items = queue.abandon()
+        if not queue.is_durable:
+            items += self._delivery.unsent.pop(signal, 0)
         if items:
             self._telemetry.dropped(signal, items, "shutdown")
         return items
 
 
+async def _enter(per_signal: dict[Queue, list[Batch]], *, wait: bool) -> None:
+    """Have room in every queue, or in none."""
+    asked = [(queue.room, source_of(own), size_of(own)) for queue, own in per_signal.items()]
+    for room, source, size in asked:
+        room.check(source, size, wait=wait)
+    entered: list[tuple[Room, str, int]] = []
+    try:
+        for room, source, size in asked:
+            await room.enter(source, size, wait=wait)
+            entered.append((room, source, size))
+    except BaseException:
+        for room, source, size in entered:
+            room.leave({source: size})
+        raise
+
+
+def _signal(batch: Batch) -> str:
+    return batch.signal
+
+
 def _together(futures: Sequence[asyncio.Future[None]]) -> asyncio.Future[None]:
     """One future for several, which may be ignored: done with the last of them, cancelled with the first that is."""
     together: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    left = len(futures)
+    pending = [one for one in futures if not one.done()]
+    left = len(pending)
 
     def on_done(one: asyncio.Future[None]) -> None:
         nonlocal left
@@ -151,8 +191,8 @@ def _together(futures: Sequence[asyncio.Future[None]]) -> asyncio.Future[None]:
         elif not left:
             together.set_result(None)
 
-    for one in futures:
+    for one in pending:
         one.add_done_callback(on_done)
-    if not futures:
+    if not pending:
         together.set_result(None)
     return together

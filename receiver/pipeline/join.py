@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from receiver.pipeline.config import BatchConfig
-    from receiver.pipeline.queue import Entry, MemoryQueue
+    from receiver.pipeline.queue import Entry, Queue
 
 _SPREAD = 0.25
 """A wait is up to this share longer than ``flush_timeout``, so that many instances do not flush in step."""
@@ -34,7 +34,7 @@ class Joined(NamedTuple):
 class Joiner:
     """Takes from ``queue`` when a request is full, or its oldest entry has waited long enough."""
 
-    def __init__(self, signal: Signal, queue: MemoryQueue, config: BatchConfig) -> None:
+    def __init__(self, signal: Signal, queue: Queue, config: BatchConfig) -> None:
         """Join batches of ``signal`` up to ``config.max_size``."""
         self._signal = signal
         self._queue = queue
@@ -48,7 +48,7 @@ class Joiner:
             await self._queue.reached(1)
             if self._queue.pending_bytes:
                 await self._fill()
-            entries = self._queue.take(self._max_bytes)
+            entries = await self._queue.take(self._max_bytes)
         return Joined(join([entry.batch for entry in entries]), entries) if entries else None
 
     async def _fill(self) -> None:
