@@ -18,7 +18,7 @@ from translators.otlp import REQUESTS
 from translators.pb.status_pb2 import RetryInfo, Status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 
 @dataclass
@@ -35,21 +35,23 @@ class Answer:
 
 @dataclass
 class Request:
-    """What the server saw of one request."""
+    """What the server saw of one request, and whether it took it."""
 
     method: str
     data: bytes
     metadata: dict[str, Any]
     at_s: float
+    taken: bool = False
 
 
 @dataclass
 class Server:
-    """Answers requests in turn by ``script``, and with success when that is used up."""
+    """Answers requests in turn by ``script``; when that is used up as ``judge`` says, by default with success."""
 
     port: int = 0
     script: deque[Answer] = field(default_factory=deque)
     requests: list[Request] = field(default_factory=list)
+    judge: Callable[[Request], Answer] = field(default=lambda _: Answer())
 
     @property
     def endpoint(self) -> str:
@@ -59,13 +61,20 @@ class Server:
     async def answer(self, method: str, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         """Record one request and do with it what the script says."""
         metadata = dict(context.invocation_metadata() or ())
-        self.requests.append(Request(method, data, metadata, asyncio.get_running_loop().time()))
-        answer = self.script.popleft() if self.script else Answer()
+        seen = Request(method, data, metadata, asyncio.get_running_loop().time())
+        self.requests.append(seen)
+        answer = self.script.popleft() if self.script else self.judge(seen)
         if answer.silent:
             await asyncio.Event().wait()
         if answer.code is not grpc.StatusCode.OK:
             await context.abort(answer.code, answer.details, _trailers(answer))
+        seen.taken = True
         return answer.body
+
+    @property
+    def taken(self) -> list[Request]:
+        """The requests that it answered with success, the empty ones left out."""
+        return [seen for seen in self.requests if seen.taken and seen.data]
 
 
 def _trailers(answer: Answer) -> tuple[tuple[str, bytes], ...]:
@@ -92,16 +101,22 @@ class _Handler(grpc.GenericRpcHandler):
 
 
 @contextlib.asynccontextmanager
-async def serve(server: Server, **options: Any) -> AsyncIterator[Server]:
-    """Let ``server`` listen, on its own port if it has one already."""
+async def serve(
+    server: Server, credentials: grpc.ServerCredentials | None = None, **options: Any
+) -> AsyncIterator[Server]:
+    """Let ``server`` listen, on its own port if it has one already; with TLS if there are ``credentials``."""
     listener = grpc.aio.server(options=[*options.items(), ("grpc.so_reuseport", 0)])
     listener.add_generic_rpc_handlers((_Handler(server),))
-    server.port = listener.add_insecure_port(f"127.0.0.1:{server.port}")
+    address = f"127.0.0.1:{server.port}"
+    if credentials is None:
+        server.port = listener.add_insecure_port(address)
+    else:
+        server.port = listener.add_secure_port(address, credentials)
     await listener.start()
     try:
         yield server
     finally:
-        await listener.stop(None)
+        await listener.stop(0.2)  # an answer that the client already has may not have ended here
 
 
 def request(signal: Signal = Signal.LOGS, records: int = 1) -> Batch:
