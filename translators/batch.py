@@ -65,6 +65,8 @@ class Translation(NamedTuple):
     rejected: tuple[Rejection, ...] = ()
     counts: Mapping[str, int] = MappingProxyType({})
     """Things worth a counter that are not rejections, by name: ``excluded_self``, ``truncated``, ``redacted``, ..."""
+    derived: tuple[Batch, ...] = ()
+    """Made of the same records once more, as another signal: spans of processes. Dropped where their queue is full."""
 
 
 class Exclude(NamedTuple):

@@ -110,7 +110,10 @@ class Lineage:
 
     def remember(self, process: Process) -> None:
         """Learn a process, from an event's parents and ancestors or from a dump of the agent's cache."""
-        if process.identity in self._known:
+        known = self._known.get(process.identity)
+        if known is not None:
+            if not known.process.parent_identity:  # it was only somebody's parent until now
+                known.process = process
             self._known.move_to_end(process.identity)
             return
         self._known[process.identity] = _Known(process)
@@ -148,7 +151,7 @@ class Lineage:
             parent = self._parent(known.process)
             if parent is None or starts_trace(known.process, parent):
                 known.root = known.process.identity
-                known.partial = parent is None and bool(known.process.parent_identity)
+                known.partial = parent is None and known.process.pid > KTHREADD_PID
             elif parent.identity not in self._known:
                 known.root, known.partial = parent.identity, True
             else:

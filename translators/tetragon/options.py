@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from translators.redact import Redactor
+    from translators.spans import Selection
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Options:
     max_record_bytes: int = 48 * 1024
     """A longer record has its longest values cut; 0 never cuts."""
     field_filters: tuple[FieldFilter, ...] = ()
+    process_spans: bool | Selection = False
+    """Whether processes become spans: none, all, or a selection."""
+    body: Literal["line", "json"] = "line"
+    """What stands in the body: a line for people, or the whole event in Tetragon's own JSON."""
 
     def __post_init__(self) -> None:
         """Check what cannot be told by the types."""

@@ -21,6 +21,7 @@ from translators.tetragon.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from translators import lineage
     from translators.tetragon.options import Options
     from translators.tetragon.redaction import Redaction
     from translators.tetragon.roles import Role
@@ -51,18 +52,22 @@ class Process:
         "attributes",
         "clone",
         "completed",
+        "context",
         "data",
         "excluded",
         "exec_id",
         "family",
         "family_data",
         "identity",
+        "is_placed",
+        "kin",
         "parent_attributes",
         "parent_exec_id",
         "path",
         "pid",
         "place",
         "placed",
+        "placement",
         "privileged",
         "procfs",
         "start_ns",
@@ -104,6 +109,14 @@ class Process:
         self.family_data: bytes | None = None
         self.identity = b""
         """What tells this process's records apart: exec_id, or all its attributes where it has none."""
+        self.is_placed = False
+        """Whether its place in a trace was looked for."""
+        self.kin: lineage.Process | None = None
+        """What the rules of lineage know of it; None until they ask."""
+        self.placement: lineage.Placement | None = None
+        """Where it stands in a trace; None where it has no span."""
+        self.context = b""
+        """The same as fields of a LogRecord: trace id, span id and flags."""
         self.who = b""
         """Pod, if any, and path of the executable, for people; each with a space before it."""
         self.who_line = b""
@@ -202,7 +215,7 @@ class Processes:
         process.who_line = process.who
         if message.arguments:
             process.who_line += b" " + printable(self._redaction.arguments(message.arguments, message.binary)).encode()
-        process.excluded = self._excluding and self._is_excluded(process)
+        process.excluded = self.is_excluded(process)
         process.privileged = bool(message.binary_properties) and privileges_changed(message.binary_properties)
         process.completed = True
         return process
@@ -215,7 +228,10 @@ class Processes:
             self._places.put(key, place, _SHARE * len(pod))
         return place
 
-    def _is_excluded(self, process: Process) -> bool:
+    def is_excluded(self, process: Process) -> bool:
+        """Tell whether the events of a process are dropped."""
+        if not self._excluding:
+            return False
         exclude, place = self._exclude, process.place
         if process.pid is not None and process.pid in exclude.pids:
             return True

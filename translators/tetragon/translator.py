@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from google.protobuf.message import DecodeError
 
-from translators import wire
+from translators import spans, wire
 from translators.batch import Batch, Part, Rejection, Signal, Translation
 from translators.event import resource_logs, scope
 from translators.pb import tetragon_lazy_pb2 as lazy
@@ -20,6 +20,7 @@ from translators.tetragon import names
 from translators.tetragon.cache import Cache
 from translators.tetragon.field_filters import FieldFilters
 from translators.tetragon.hooks import Hooks
+from translators.tetragon.json_body import json_body
 from translators.tetragon.json_lines import MalformedLine, encode_line
 from translators.tetragon.kinds import EXEC, EXIT, KINDS, LOADER, UNKNOWN, Kind
 from translators.tetragon.lifecycle import (
@@ -30,14 +31,15 @@ from translators.tetragon.lifecycle import (
     read_exit,
     read_loader,
 )
+from translators.tetragon.lives import Lives
 from translators.tetragon.options import Options
 from translators.tetragon.place import Node, resource
 from translators.tetragon.process import Process, Processes
 from translators.tetragon.record import body_head, uid
 from translators.tetragon.redaction import Redaction
 from translators.tetragon.splitting import reorder, split
-from translators.tetragon.truncation import truncate
 from translators.tetragon.without_process import read_rate_limit, read_test, read_throttle, unknown_kind
+from translators.truncation import truncate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,12 +63,15 @@ _SHARE = 4
 class _Call:
     """What one call of ``translate`` has made so far."""
 
-    __slots__ = ("counts", "groups", "newest_ns", "now", "rejected")
+    __slots__ = ("counts", "groups", "newest_ns", "now", "now_ns", "rejected", "spans")
 
     def __init__(self, now_ns: int) -> None:
+        self.now_ns = now_ns
         self.now = now_ns.to_bytes(8, "little")
         self.groups: dict[tuple[Node, bytes], list[bytes]] = {}
         """Records by Resource; the first item is the Resource."""
+        self.spans: dict[tuple[Node, bytes], list[bytes]] = {}
+        """Spans in the same way."""
         self.counts: dict[str, int] = {}
         self.rejected: list[Rejection] = []
         self.newest_ns = 0
@@ -83,11 +88,13 @@ class Translator:
     def __init__(self, options: Options | None = None) -> None:
         """Start with empty caches; they hold at most a few tens of thousands of processes and 100 MiB or so."""
         self._options = options or Options()
+        self._json = self._options.body == "json"
         self._redaction = Redaction(self._options.redactor)
         self._filters = FieldFilters(self._options.field_filters)
         self._filtered = bool(self._filters)
         self._processes = Processes(self._options, self._redaction)
         self._hooks = Hooks(self._options, self._redaction, self._processes)
+        self._lives = Lives(self._options, self._processes, self._redaction) if self._options.process_spans else None
         self._details: dict[str, Cache[bytes, Detail]] = {name: Cache(_DETAILS, _BYTES) for name in KINDS}
         self._nodes: Cache[tuple[str, str, tuple[bytes, ...]], Node] = Cache(_NODES, _BYTES)
         self._resources: Cache[tuple[Node, bytes], bytes] = Cache(_RESOURCES, _BYTES)
@@ -96,7 +103,11 @@ class Translator:
         """Translate records that were read at ``now_ns``; see :class:`translators.batch.Translator`."""
         call = _Call(now_ns)
         self._processes.exclude(origin.exclude)
-        readers: dict[str, Callable[[bytes, _Call], None]] = {"protobuf": self._message, "json": self._line}
+        readers: dict[str, Callable[[bytes, _Call], None]] = {
+            "protobuf": self._message,
+            "json": self._line,
+            "processes": self._remember,
+        }
         one = readers[kind]
         for index, record in enumerate(records):
             try:
@@ -109,7 +120,12 @@ class Translator:
         redacted = self._redaction.take_count()
         if redacted:
             call.count("redacted", redacted)
-        return Translation(self._batches(call, origin.peer_version), tuple(call.rejected), call.counts)
+        batches, derived = self._batches(call, origin.peer_version)
+        return Translation(batches, tuple(call.rejected), call.counts, derived)
+
+    def _remember(self, process: bytes, _: _Call) -> None:
+        if self._lives is not None:
+            self._lives.remember(process)
 
     def _line(self, line: bytes, call: _Call) -> None:
         encoded = encode_line(line)
@@ -152,6 +168,8 @@ class Translator:
         if detail.unknown_fields:
             call.count("unknown_fields", detail.unknown_fields)
         parent = aliases.get(parent_data) or self._processes.find(parent_data)
+        if self._lives is not None:
+            self._live((kind, rest), event, node, (process, parent, detail), call)
         self._record(kind, event, node, (process, parent, detail), call)
 
     def _node(self, key: tuple[str, str, tuple[bytes, ...]]) -> Node:
@@ -197,13 +215,8 @@ class Translator:
         """Join one record and put it with those of the same Resource."""
         process, parent, detail = what
         severity, who, own = detail.severity, process.who, b""
-        if kind is EXEC:
-            own = exec_attributes(process, parent)
-            severity, who = exec_severity(process), process.who_line
-        elif kind is EXIT:
-            who = process.who_line
-        elif kind is LOADER:
-            own = loader_attributes(detail, process)
+        if kind is EXEC or kind is EXIT or kind is LOADER:
+            severity, who, own = _of_lifecycle(kind, process, parent, detail)
         if event.aggregation_info:
             own += _AGGREGATED.integer(full.AggregationInfo.FromString(event.aggregation_info).count)
         instant = event.time
@@ -219,6 +232,8 @@ class Translator:
             own += _TIME_MISSING
         lead = node.lead if kind.parts and not process.placed else b""
         line = detail.word + lead + who + detail.tail
+        if self._json and kind is not UNKNOWN:
+            line = json_body(event.SerializeToString(), self._redaction, self._options.environment)
         record = b"".join(
             (
                 b"\x09",  # LogRecord.time_unix_nano
@@ -230,6 +245,7 @@ class Translator:
                 detail.attributes,
                 own,
                 kind.event_type,
+                process.context,
                 b"\x59",  # LogRecord.observed_time_unix_nano
                 call.now,
                 kind.event_name_field,
@@ -252,11 +268,49 @@ class Translator:
             self._resources.put(group, encoded, _SHARE * len(group[1]))
         return encoded
 
-    def _batches(self, call: _Call, version: str) -> tuple[Batch, ...]:
-        """Join everything into one batch, a ResourceLogs for each Resource."""
+    def _live(
+        self,
+        message: tuple[Kind, bytes],
+        event: lazy.Event,
+        node: Node,
+        what: tuple[Process, Process, Detail],
+        call: _Call,
+    ) -> None:
+        """Place an event's process in its trace, and add the span of what ended with the event."""
+        lives = self._lives
+        assert lives is not None
+        kind, rest = message
+        process, parent, detail = what
+        if not process.is_placed:
+            lives.place(process, parent, kind, rest)
+        time_ns = names.unix_ns(event.time.seconds, event.time.nanos) or call.now_ns
+        if kind is EXIT:
+            ended, span = process, lives.exited(process, rest, time_ns, detail.attributes)
+        elif kind is EXEC:
+            ended, span = parent, lives.replaced(process, parent, kind, rest, time_ns)
+        else:
+            return
+        if span is not None:
+            group = (node, ended.place.encoded)
+            call.spans.setdefault(group, [self._resource(group, ended)]).append(span)
+
+    def _batches(self, call: _Call, version: str) -> tuple[tuple[Batch, ...], tuple[Batch, ...]]:
+        """Join the records into one batch and the spans into another, each with a group for each Resource."""
         if not call.groups:
-            return ()
+            return (), ()
         ours = scope({"tetragon.version": version} if version else {})
         items = sum(len(records) - 1 for records in call.groups.values())
         data = b"".join(resource_logs(records[0], ours, records[1:]) for records in call.groups.values())
-        return (Batch(Signal.LOGS, items, data, (Part("", items, call.newest_ns),)),)
+        batches = (Batch(Signal.LOGS, items, data, (Part("", items, call.newest_ns),)),)
+        if not call.spans:
+            return batches, ()
+        return batches, (spans.batch(((own[0], own[1:]) for own in call.spans.values()), ours, call.newest_ns),)
+
+
+def _of_lifecycle(kind: Kind, process: Process, parent: Process, detail: Detail) -> tuple[bytes, bytes, bytes]:
+    """Return severity, words and attributes of an exec, exit or loader event that depend on its processes."""
+    if kind is EXEC:
+        return exec_severity(process), process.who_line, exec_attributes(process, parent)
+    if kind is EXIT:
+        return detail.severity, process.who_line, b""
+    return detail.severity, process.who, loader_attributes(detail, process)

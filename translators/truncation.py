@@ -1,4 +1,4 @@
-"""Cuts records that are longer than a record should be."""
+"""Cuts log records and spans that are longer than one should be."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 _LEAST = 64
 """Values up to this many bytes are left alone: keys, ids and numbers are worth more than what they would save."""
@@ -42,14 +43,16 @@ def _cut(value: AnyValue, size: int) -> None:
         value.string_value = value.string_value.encode()[:size].decode("utf-8", "ignore")
 
 
-def truncate(record: bytes, limit: int) -> bytes:
-    """Shorten the longest values of an encoded LogRecord to one common length, so that it has ``limit`` bytes.
+def truncate(record: bytes, limit: int, kind: type[LogRecord | Span] = LogRecord) -> bytes:
+    """Shorten the longest values of an encoded log record or span to one common length, so that it has ``limit`` bytes.
 
     Where even short values are too many, whole attributes are dropped from the end and counted as OTLP counts them.
     """
-    message = LogRecord.FromString(record)
+    message = kind.FromString(record)
     message.attributes.add(key=key.OTELBEE_TRUNCATED).value.bool_value = True
-    leaves = [message.body, *(leaf for entry in message.attributes for leaf in _values(entry.value))]
+    leaves = [leaf for entry in message.attributes for leaf in _values(entry.value)]
+    if isinstance(message, LogRecord):
+        leaves.append(message.body)
     leaves = [leaf for leaf in leaves if _size(leaf) > _LEAST]
     low, high = _LEAST, max((_size(leaf) for leaf in leaves), default=_LEAST)
     excess = message.ByteSize() - limit
@@ -67,7 +70,7 @@ def truncate(record: bytes, limit: int) -> bytes:
     return message.SerializeToString()
 
 
-def _drop_attributes(message: LogRecord, limit: int) -> None:
+def _drop_attributes(message: LogRecord | Span, limit: int) -> None:
     """Drop the largest attributes until the record fits; what marks and names the event stays."""
     kept = frozenset({key.OTELBEE_TRUNCATED, key.LOG_RECORD_UID, "tetragon.event.type"})
     while message.ByteSize() > limit:
