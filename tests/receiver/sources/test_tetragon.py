@@ -343,7 +343,7 @@ async def test_a_reset_in_the_middle_of_a_message_is_a_loss(tmp_path: Path) -> N
     """A connection that dies inside a message loses that message, and nothing before it."""
     upstream = f"{tmp_path}/agent.sock"
     small, large = event(1), event(2, size=1_000_000)
-    first = True
+    connections = 0
     arrived = asyncio.Event()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int) -> None:
@@ -353,9 +353,10 @@ async def test_a_reset_in_the_middle_of_a_message_is_a_loss(tmp_path: Path) -> N
             limit -= len(data)
 
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass everything, but only 100 kB of the first connection's answers; cut it when those have arrived."""
-        nonlocal first
-        limit, first = 100_000 if first else 1 << 40, False
+        """Pass everything, but only 100 kB of the first stream; cut it when those have arrived."""
+        nonlocal connections
+        connections += 1
+        limit = 100_000 if connections == 2 else 1 << 40  # the first connection is that of GetVersion
         up_reader, up_writer = await asyncio.open_unix_connection(upstream)
         sending = asyncio.create_task(pump(reader, up_writer, 1 << 40))
         with contextlib.suppress(ConnectionError):
