@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import json
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
 from receiver.errors import QueueFull
-from receiver.exporters import build, dead_letter, held, otlp_grpc
-from receiver.net.backoff import Backoff
-from receiver.pipeline import Pipeline
+from receiver.exporters import held, otlp_grpc
 from tests.receiver.exporters.otlp_server import Answer, Request, Server, request
+from tests.receiver.exporters.running import NEVER, pipeline, until
 from translators.batch import Batch, Signal
 from translators.otlp import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from prometheus_client import CollectorRegistry
@@ -30,38 +27,6 @@ if TYPE_CHECKING:
     from receiver.telemetry import Telemetry
 
 pytestmark = pytest.mark.timeout(20)
-
-NEVER = Backoff(3600, 3600)
-"""Between attempts of what is held, in tests where something else must end it."""
-SOON = Backoff(0.02, 0.02)
-
-
-@contextlib.asynccontextmanager
-async def pipeline(
-    server: Server, telemetry: Telemetry, backoff: Backoff | None = SOON, **options: Any
-) -> AsyncIterator[Pipeline]:
-    """A pipeline to ``server`` as the service builds it, with short times."""
-    queue = {"batch": {"flush_timeout": "10ms"}, **options.pop("sending_queue", {})}
-    retry = {"initial_interval": "10ms", "max_interval": "20ms", **options.pop("retry_on_failure", {})}
-    config = otlp_grpc.Config.model_validate(
-        {
-            "endpoint": server.endpoint,
-            "tls": {"insecure": True},
-            "sending_queue": queue,
-            "retry_on_failure": retry,
-            **options,
-        }
-    )
-    exporter = build(config, telemetry, io.StringIO(), first_connection_spread_s=0)
-    letters = dead_letter(config)
-    backoff = backoff or held(config)
-    try:
-        async with Pipeline(config.sending_queue, exporter, telemetry, dead_letter=letters, held=backoff) as running:
-            yield running
-    finally:
-        await exporter.close()
-        if letters is not None:
-            await letters.close()
 
 
 def success(_: Request) -> Answer:
@@ -106,12 +71,6 @@ def records(count: int) -> Batch:
     return batch._replace(data=message.SerializeToString())
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition; the test's timeout is the deadline."""
-    while not condition():  # noqa: ASYNC110 - what is waited for happens in a server or a log
-        await asyncio.sleep(0.005)
-
-
 def lettered(registry: CollectorRegistry, reason: str) -> float:
     """How many log records are in ``dead_letter`` for a reason."""
     labels = {"data_type": "logs", "reason": reason}
@@ -124,7 +83,7 @@ async def test_one_poisoned_record_among_ten_thousand(
     """It alone is put aside; each of the others arrives once."""
     server.judge = refusing("record 7777")
     path = tmp_path / "dead.jsonl"
-    async with pipeline(server, telemetry, dead_letter=str(path)) as running:
+    async with pipeline(server.endpoint, telemetry, dead_letter=str(path)) as running:
         await (await running.put([records(10_000)], wait=True))
     assert taken(server) == Counter(f"record {n}\x00" for n in range(10_000) if n != 7777)
     assert len(server.requests) <= 64
@@ -143,7 +102,7 @@ async def test_without_dead_letter_it_is_dropped_and_counted(
 ) -> None:
     """Loss has a counter, a reason, and one line in the log however often it happens."""
     server.judge = refusing("record 3")
-    async with pipeline(server, telemetry) as running:
+    async with pipeline(server.endpoint, telemetry) as running:
         for _ in range(3):
             await (await running.put([records(10)], wait=True))
     assert dropped(Signal.LOGS, "refused") == 3
@@ -159,7 +118,7 @@ async def test_most_of_what_is_good_is_delivered_when_requests_are_used_up(
     """With more poison than 64 requests can isolate, larger good pieces were tried first; nothing is lost."""
     server.judge = refusing(*(f"record {n * 1000 + 1}" for n in range(10)))
     path = tmp_path / "dead.jsonl"
-    async with pipeline(server, telemetry, dead_letter=str(path)) as running:
+    async with pipeline(server.endpoint, telemetry, dead_letter=str(path)) as running:
         await (await running.put([records(10_000)], wait=True))
     assert len(server.requests) <= 64
     assert taken(server).total() > 6_000
@@ -172,7 +131,7 @@ async def test_every_record_refused_costs_64_requests(
     """Not a request more; all of it is put aside, as records that can be read back; what comes next is delivered."""
     server.judge = lambda seen: Answer(grpc.StatusCode.INTERNAL, "no") if b"\x00" in seen.data else Answer()
     path = tmp_path / "dead.pb"
-    async with pipeline(server, telemetry, dead_letter={"path": str(path), "format": "proto"}) as running:
+    async with pipeline(server.endpoint, telemetry, dead_letter={"path": str(path), "format": "proto"}) as running:
         await (await running.put([records(1_000)], wait=True))
         assert len(server.requests) == 64
         await (await running.put([request()], wait=True))
@@ -191,7 +150,7 @@ async def test_single_record_refused_costs_two_requests(
 ) -> None:
     """There is nothing to halve: the record, and an empty request."""
     server.judge = refusing("record 0")
-    async with pipeline(server, telemetry) as running:
+    async with pipeline(server.endpoint, telemetry) as running:
         await (await running.put([records(1)], wait=True))
     assert [bool(seen.data) for seen in server.requests] == [True, False]
     assert dropped(Signal.LOGS, "refused") == 1
@@ -201,7 +160,7 @@ async def test_unreadable_request_that_is_refused(server: Server, telemetry: Tel
     """What is not even OTLP is refused, cannot be halved, and is still kept for people."""
     server.judge = lambda seen: Answer(grpc.StatusCode.INTERNAL, "no") if seen.data else Answer()
     path = tmp_path / "dead.jsonl"
-    async with pipeline(server, telemetry, dead_letter=str(path)) as running:
+    async with pipeline(server.endpoint, telemetry, dead_letter=str(path)) as running:
         await (await running.put([Batch(Signal.LOGS, 1, b"\x0a\xff", ())], wait=True))
     assert json.loads(path.read_text()) == {"malformed": {"signal": "logs", "request": "Cv8="}}
 
@@ -211,7 +170,7 @@ async def test_dead_letter_that_cannot_be_written(
 ) -> None:
     """A full disk costs what is refused, and nothing else."""
     server.judge = refusing("record 1")
-    async with pipeline(server, telemetry, dead_letter="/dev/full") as running:
+    async with pipeline(server.endpoint, telemetry, dead_letter="/dev/full") as running:
         await (await running.put([records(4)], wait=True))
     assert taken(server).total() == 3
     assert dropped(Signal.LOGS, "dead_letter_failed") == 1
@@ -222,7 +181,7 @@ async def test_refused_without_data_too_is_held(
 ) -> None:
     """A server that refuses even an empty request is broken; nothing is lost when it recovers."""
     server.judge = lambda _: Answer(grpc.StatusCode.INTERNAL, "broken")
-    async with pipeline(server, telemetry) as running:
+    async with pipeline(server.endpoint, telemetry) as running:
         delivered = await running.put([records(100)], wait=True)
         await until(lambda: len(server.requests) >= 6)
         server.judge = success
@@ -238,7 +197,7 @@ async def test_server_that_breaks_during_the_search(
     """Records that were refused by themselves while nothing was taken are not given up for it."""
     script = iter([Answer(grpc.StatusCode.INTERNAL, "x"), Answer()])  # the request, then the empty one
     server.judge = lambda _: next(script, Answer(grpc.StatusCode.INTERNAL, "broken"))
-    async with pipeline(server, telemetry) as running:
+    async with pipeline(server.endpoint, telemetry) as running:
         delivered = await running.put([records(8)], wait=True)
         await until(lambda: len(server.requests) >= 24)
         server.judge = refusing("record 5")
@@ -261,7 +220,7 @@ async def test_one_signal_held_while_others_flow(
     caplog.set_level(logging.INFO)
     server.judge = judge
     options = {"retry_on_failure": {"max_elapsed_time": "1ms"}, "sending_queue": {"num_consumers": 4}}
-    async with pipeline(server, telemetry, **options) as running:
+    async with pipeline(server.endpoint, telemetry, **options) as running:
         spans = [await running.put([request(Signal.TRACES, 5)], wait=True)]
         await until(gauge)
         spans += [await running.put([request(Signal.TRACES)], wait=True) for _ in range(3)]
@@ -287,7 +246,7 @@ async def test_held_queue_pushes_back(server: Server, telemetry: Telemetry) -> N
     """Nothing is dropped for its age; when the queue is full, senders are refused."""
     server.judge = lambda _: Answer(grpc.StatusCode.PERMISSION_DENIED, "no")
     sizes = {"queue_size": 4096, "batch": {"max_size": 2048, "flush_timeout": "10ms"}}
-    async with pipeline(server, telemetry, sending_queue=sizes) as running:
+    async with pipeline(server.endpoint, telemetry, sending_queue=sizes) as running:
         await running.put([request(records=100)], wait=False)
         await until(telemetry.remedies)
         with pytest.raises(QueueFull):
@@ -301,7 +260,7 @@ async def test_stop_does_not_wait_for_what_is_held(
 ) -> None:
     """A stop that has no time left counts what is held, and ends."""
     server.judge = lambda _: Answer(grpc.StatusCode.UNAUTHENTICATED, "no")
-    async with pipeline(server, telemetry, NEVER) as running:
+    async with pipeline(server.endpoint, telemetry, NEVER) as running:
         for _ in range(3):
             await running.put([request(records=2)], wait=True)
         await until(telemetry.remedies)
@@ -319,7 +278,7 @@ async def test_wrong_token_for_a_while(server: Server, telemetry: Telemetry, tmp
 
     server.judge = judge
     auth = {"bearertokenauth": {"filename": str(token)}}
-    async with pipeline(server, telemetry, NEVER, auth=auth) as running:
+    async with pipeline(server.endpoint, telemetry, NEVER, auth=auth) as running:
         delivered = await running.put([records(3)], wait=True)
         await until(telemetry.remedies)
         assert not delivered.done()
@@ -347,7 +306,7 @@ async def test_resource_exhausted_is_three_things(
 ) -> None:
     """With RetryInfo it is retried, not before its delay; larger than max is cut; without it is held."""
     server.script.append(answer)
-    async with pipeline(server, telemetry) as running:
+    async with pipeline(server.endpoint, telemetry) as running:
         await (await running.put([request(records=40)], wait=True))
     first, second = server.requests[:2]
     assert (len(second.data) < len(first.data)) is is_cut
@@ -358,7 +317,7 @@ async def test_resource_exhausted_is_three_things(
 async def test_receiver_that_never_answers(server: Server, telemetry: Telemetry) -> None:
     """Each attempt ends at the timeout; the records arrive when there is an answer."""
     server.script.extend([Answer(silent=True)] * 3)
-    async with pipeline(server, telemetry, timeout="50ms") as running:
+    async with pipeline(server.endpoint, telemetry, timeout="50ms") as running:
         await (await running.put([records(5)], wait=True))
     assert len(server.requests) == 4
     assert taken(server).total() == 5
