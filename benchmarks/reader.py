@@ -26,7 +26,7 @@ import recordings
 import table
 from table import Row
 
-from receiver.net.grpc import channel, parse_endpoint, unary_stream
+from receiver.net.grpc import channel, parse_endpoint
 from receiver.net.stream import open_stream
 from receiver.net.tls import ClientTLS
 
@@ -60,9 +60,11 @@ async def _by_stream(endpoint: str, tls: ssl.SSLContext | None = None) -> AsyncI
 
 
 async def _by_grpc(endpoint: str) -> AsyncIterator[list[bytes]]:
+    """Read with grpc.aio, which hands messages out one by one."""
     async with channel(endpoint, ClientTLS(insecure=True)) as over:
-        async for batch in unary_stream(over, _METHOD, b""):
-            yield batch
+        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = over.unary_stream(_METHOD)
+        async for message in method(b""):
+            yield [message]
 
 
 async def _measure(batches: AsyncIterator[list[bytes]], count: int) -> Run:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import ipaddress
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 import grpc.aio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import Sequence
 
     from receiver.net.tls import ClientTLS
 
@@ -20,10 +17,6 @@ Metadata = tuple[tuple[str, str], ...]
 
 _KEEPALIVE_MS = 330_000
 """grpc-go closes a connection whose client pings more often than every five minutes (``too_many_pings``)."""
-_BATCH = 256
-"""No turn of the loop handles more messages than this."""
-_LINGER_S = 0.005
-"""How long a batch that is not full waits for its next message."""
 
 
 class Target(NamedTuple):
@@ -106,10 +99,7 @@ def channel(
     target = parse_endpoint(endpoint)
     if target.secure is False and tls.names_files:
         raise ValueError("not for TLS, but tls names certificate files; write https:// or remove them")
-    if target.secure is None:
-        credentials = tls.credentials()
-    else:
-        credentials = tls.model_copy(update={"insecure": not target.secure}).credentials()
+    credentials = tls.under(target.secure).credentials()
     arguments: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", max_recv_msg_size),
         ("grpc.max_send_message_length", -1),
@@ -141,69 +131,3 @@ async def unary(
     """
     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = over.unary_unary(method)
     return await call(request, timeout=timeout_s, metadata=metadata)
-
-
-async def unary_stream(over: grpc.aio.Channel, method: str, request: bytes) -> AsyncGenerator[list[bytes], None]:
-    """Call a server-streaming method; iterate over its messages in arrival order, up to 256 at a time.
-
-    The iterator reads at most one batch ahead of its consumer, so that a consumer that waits makes HTTP/2 flow
-    control stop the sender. It ends with the call, and cancels it when it is closed.
-
-    Raises:
-        grpc.aio.AioRpcError: The call failed; every message that came before was yielded first.
-    """
-    method_call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = over.unary_stream(method)
-    call = method_call(request)
-    ahead = _ReadAhead(call)
-    reading = asyncio.create_task(ahead.read())
-    try:
-        while batch := await ahead.take():
-            yield batch
-        await reading
-    finally:
-        call.cancel()
-        reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
-            await reading
-
-
-class _ReadAhead:
-    """Joins the messages of a call into batches: grpc.aio hands them out one by one."""
-
-    def __init__(self, call: grpc.aio.UnaryStreamCall[bytes, bytes]) -> None:
-        self._call = call
-        self._messages: deque[bytes] = deque()
-        self._ended = False
-        self._some = asyncio.Event()
-        self._full = asyncio.Event()
-        self._room = asyncio.Event()
-
-    async def read(self) -> None:
-        """Read the call to its end, pausing while a batch waits to be taken."""
-        try:
-            async for message in self._call:
-                self._messages.append(message)
-                self._some.set()
-                if len(self._messages) >= _BATCH:
-                    self._full.set()
-                    self._room.clear()
-                    await self._room.wait()
-        finally:
-            self._ended = True
-            self._some.set()
-            self._full.set()
-
-    async def take(self) -> list[bytes]:
-        """Return the next batch; empty at the end of the call."""
-        await self._some.wait()
-        if not self._full.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LINGER_S):
-                    await self._full.wait()
-        batch = list(self._messages)
-        self._messages.clear()
-        if not self._ended:
-            self._some.clear()
-            self._full.clear()
-        self._room.set()
-        return batch

@@ -51,6 +51,11 @@ class Stream:
         """Iterate over what ``connection`` receives."""
         self._connection = connection
 
+    @property
+    def ended_s(self) -> float | None:
+        """When the call ended, on the loop's clock: what had arrived may still wait. None while it goes on."""
+        return self._connection.ended_s
+
     def __aiter__(self) -> Self:
         """Return the stream itself; it has one consumer."""
         return self
@@ -164,6 +169,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def __init__(self, call: Call, unsent_limit: int) -> None:
         self.call = call
+        self.ended_s: float | None = None
         self._unsent_limit = unsent_limit
         self._buffer = bytearray(_READ_BYTES)
         self._view = memoryview(self._buffer)
@@ -258,6 +264,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.resume_reading()
 
     def _wake(self) -> None:
+        if self.call.ended and self.ended_s is None:
+            self.ended_s = asyncio.get_running_loop().time()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

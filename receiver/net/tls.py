@@ -71,6 +71,10 @@ class ClientTLS(Section):
         """Whether a file is named, which has a meaning only with TLS."""
         return self.ca_file is not None or self.cert_file is not None
 
+    def under(self, scheme_is_secure: bool | None) -> Self:  # noqa: FBT001 - three answers, not a switch
+        """These settings where an endpoint's scheme says TLS (True), plain text (False) or nothing (None)."""
+        return self if scheme_is_secure is None else self.model_copy(update={"insecure": not scheme_is_secure})
+
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Read the files and return what gRPC takes; None for plain text.
 
@@ -81,15 +85,41 @@ class ClientTLS(Section):
         """
         if self.insecure:
             return None
-        authorities = None
-        if self.ca_file is not None:
-            authorities = read_file("ca_file", self.ca_file)
-            check_authorities("ca_file", self.ca_file, authorities)
+        authorities = self._authorities()
         if self.cert_file is None or self.key_file is None:
             return grpc.ssl_channel_credentials(authorities)
         certificate, key = read_file("cert_file", self.cert_file), read_file("key_file", self.key_file)
         check_pair(self.cert_file, self.key_file)
         return grpc.ssl_channel_credentials(authorities, key, certificate)
+
+    def context(self) -> ssl.SSLContext | None:
+        """Read the files and return what asyncio takes, which accepts what gRPC accepts; None for plain text.
+
+        Raises:
+            StartError: As :meth:`credentials`.
+        """
+        if self.insecure:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # As gRPC's core: ca_file may name an intermediate authority without the one above it.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if (authorities := self._authorities()) is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(cadata=authorities.decode("ascii"))
+        if self.cert_file is not None and self.key_file is not None:
+            for option, path in (("cert_file", self.cert_file), ("key_file", self.key_file)):
+                read_file(option, path)
+            load_pair(context, self.cert_file, self.key_file)
+        return context
+
+    def _authorities(self) -> bytes | None:
+        if self.ca_file is None:
+            return None
+        authorities = read_file("ca_file", self.ca_file)
+        check_authorities("ca_file", self.ca_file, authorities)
+        return authorities
 
 
 def read_file(option: str, path: Path) -> bytes:
@@ -119,7 +149,11 @@ def check_authorities(option: str, path: Path, content: bytes) -> None:
 
 def check_pair(certificate: Path, key: Path) -> None:
     """Raise ``StartError`` where two files are not a certificate and its private key."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key)
+
+
+def load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Give ``context`` a certificate and its private key; raises ``StartError`` where the files are not that."""
     try:
         # A password that is asked for means an encrypted key, which gRPC cannot take; without the callback OpenSSL
         # would ask on the terminal.

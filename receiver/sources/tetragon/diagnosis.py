@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
@@ -15,7 +16,10 @@ from receiver.identity import in_container
 from receiver.net.grpc import is_loopback, parse_endpoint
 from receiver.sources.tetragon.discovery import Problem
 
-_TOO_LARGE = "larger than max"
+if TYPE_CHECKING:
+    from receiver.net.status import StreamError
+
+_TOO_LARGE = "above the maximum"
 _CLOSED = ("Socket closed", "reset by peer", "Broken pipe")
 _NO_TLS = ("WRONG_VERSION_NUMBER", "handshake failed", "verification check failed", "CERTIFICATE")
 
@@ -64,32 +68,30 @@ def connection_problem(
     return Problem(f"call_{code.name}", f"{endpoint} refused GetVersion: {code.name}: {_one_line(details)}")
 
 
-def stream_problem(error: grpc.aio.AioRpcError | None, endpoint: str, max_recv_msg_size: int) -> Problem:
-    """Explain why a stream that was open has ended; ``error`` is None where the agent ended it in good order."""
+def stream_problem(error: StreamError | OSError | None, endpoint: str, max_recv_msg_size: int) -> Problem:
+    """Explain why a stream has ended, or was not opened; ``error`` is None where the agent ended it in good order."""
     if error is None:
         return Problem("ended", f"the agent at {endpoint} ended the stream")
-    code, details = error.code(), error.details() or ""
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
+    if isinstance(error, OSError) or error.code == "UNAVAILABLE":
+        return Problem("lost", f"the agent at {endpoint} closed the connection; it may have stopped or restarted")
+    if error.code == "RESOURCE_EXHAUSTED" and _TOO_LARGE in error.message and not error.from_server:
         return Problem(
             "message_too_large",
             f"the agent at {endpoint} sent an event of more than max_recv_msg_size ({max_recv_msg_size} bytes), which "
             "is lost with the stream: raise max_recv_msg_size, or remove the large field with filters.fields",
         )
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return Problem("lost", f"the agent at {endpoint} closed the connection; it may have stopped or restarted")
-    return Problem(f"lost_{code.name}", f"the stream from {endpoint} broke: {code.name}: {_one_line(details)}")
+    return Problem(f"lost_{error.code}", f"the stream from {endpoint} broke: {error.code}: {_one_line(error.message)}")
 
 
-def refusal(error: grpc.aio.AioRpcError) -> str | None:
+def refusal(error: StreamError) -> str | None:
     """Return the agent's text where it refused the request itself; None for every other end of a stream.
 
     The agent answers a filter that it cannot compile with UNKNOWN and a text (an error of Go without a status of its
-    own). gRPC's core reports a connection that dies at an unlucky moment as UNKNOWN "Stream removed": no refusal.
+    own).
     """
-    details = error.details() or ""
-    if error.code() not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INVALID_ARGUMENT}:
+    if not error.from_server or error.code not in {"UNKNOWN", "INVALID_ARGUMENT"}:
         return None
-    return None if not details or details.startswith("Stream removed") else _one_line(details)
+    return _one_line(error.message) or None
 
 
 def _socket_problem(path: str) -> Problem | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc.aio
@@ -13,15 +13,18 @@ from google.protobuf.message import DecodeError
 from receiver.errors import PermanentSourceError, StartError, TooLarge
 from receiver.identity import self_exclude
 from receiver.net.backoff import Backoff
-from receiver.net.grpc import channel, unary, unary_stream
+from receiver.net.grpc import channel, parse_endpoint, unary
+from receiver.net.status import StreamError
+from receiver.net.stream import open_stream
 from receiver.sources.tetragon.diagnosis import connection_problem, refusal, stream_problem
 from receiver.sources.tetragon.discovery import DiscoveryError, Problem, discovered_address
 from translators.batch import Exclude, Origin
 from translators.pb import tetragon_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from contextlib import AbstractAsyncContextManager
 
+    from receiver.net.stream import Stream
     from receiver.sources.tetragon.config import Config
     from receiver.types import Intake
 
@@ -30,6 +33,14 @@ GET_VERSION = "/tetragon.FineGuidanceSensors/GetVersion"
 
 _REFUSAL_S = 10.0
 """The agent compiles filters before anything else, so a refusal of the request comes within this time."""
+
+
+_UNARY_OPTIONS = (
+    # Without a pool of its own a new channel would inherit the old one's backoff, of up to two minutes.
+    ("grpc.use_local_subchannel_pool", 1),
+    # The stream goes through no proxy either.
+    ("grpc.enable_http_proxy", 0),
+)
 
 
 class Timing(NamedTuple):
@@ -99,8 +110,7 @@ class Source:
                 config.tls,
                 authority=config.authority,
                 max_recv_msg_size=int(config.max_recv_msg_size),
-                # Without a pool of its own a new channel would inherit the old one's backoff, of up to two minutes.
-                options=[("grpc.use_local_subchannel_pool", 1)],
+                options=_UNARY_OPTIONS,
             )
         except StartError as error:
             return Problem("tls_files", str(error))
@@ -113,12 +123,28 @@ class Source:
                 return connection_problem(error, endpoint, discovery_file=found_in, timeout_s=self._timing.deadline_s)
             except DecodeError:
                 return Problem("not_tetragon", f"{endpoint} answers GetVersion with no version: correct endpoint")
-            stream = unary_stream(connection, GET_EVENTS, self._request.SerializeToString())
-            return await self._read(intake, stream, endpoint, version)
+            async with contextlib.AsyncExitStack() as stack:
+                try:
+                    stream = await stack.enter_async_context(self._get_events(endpoint))
+                except (StreamError, OSError) as error:
+                    return stream_problem(error, endpoint, 0)
+                except StartError as error:
+                    return Problem("tls_files", str(error))
+                return await self._read(intake, stream, endpoint, version)
 
-    async def _read(
-        self, intake: Intake, stream: AsyncGenerator[list[bytes], None], endpoint: str, version: str
-    ) -> Problem:
+    def _get_events(self, endpoint: str) -> AbstractAsyncContextManager[Stream]:
+        config, target = self._config, parse_endpoint(endpoint)
+        return open_stream(
+            target,
+            GET_EVENTS,
+            self._request.SerializeToString(),
+            authority=config.authority,
+            max_message_bytes=int(config.max_recv_msg_size),
+            tls=config.tls.under(target.secure).context(),
+            server_hostname=config.tls.server_name_override,
+        )
+
+    async def _read(self, intake: Intake, stream: Stream, endpoint: str, version: str) -> Problem:
         """Read one stream to its end; return why it ended."""
         origin = Origin(peer_version=version, exclude=self._exclude)
         connected = f"connected to {endpoint}" + (f", Tetragon {version}" if version else "")
@@ -126,17 +152,16 @@ class Source:
         self._open = False
         problem = Problem("failed", "the source failed and was restarted")
         try:
-            async with contextlib.aclosing(stream):
-                batch = await self._first(intake, stream, connected)
-                while batch:
-                    events += len(batch)
-                    # A full queue makes this wait, and with it the agent's end of the stream. What it can never hold
-                    # the intake has counted.
-                    with contextlib.suppress(TooLarge):
-                        await intake.emit("protobuf", batch, origin, wait=True)
-                    batch = await anext(stream, [])
+            batch = await self._first(intake, stream, connected)
+            while batch:
+                events += len(batch)
+                # A full queue makes this wait, and with it the agent's end of the stream. What it can never hold
+                # the intake has counted.
+                with contextlib.suppress(TooLarge):
+                    await intake.emit("protobuf", batch, origin, wait=True)
+                batch = await anext(stream, [])
             problem = stream_problem(None, endpoint, 0)
-        except grpc.aio.AioRpcError as error:
+        except StreamError as error:
             problem = stream_problem(error, endpoint, int(self._config.max_recv_msg_size))
             early = events == 0 and asyncio.get_running_loop().time() - asked_s < _REFUSAL_S
             if early and self._request.ByteSize() and (text := refusal(error)):
@@ -147,12 +172,12 @@ class Source:
                 raise PermanentSourceError(problem.text) from None
         finally:
             if self._open and self._loss is None:
-                self._loss = _Loss(_rfc3339_now(), problem.text)
+                self._loss = _Loss(_rfc3339(stream.ended_s), problem.text)
         return problem
 
-    async def _first(self, intake: Intake, stream: AsyncGenerator[list[bytes], None], connected: str) -> list[bytes]:
+    async def _first(self, intake: Intake, stream: Stream, connected: str) -> list[bytes]:
         """Wait for the first batch; report the stream as open with it, or before it when it has not failed at once."""
-        asked_at = _rfc3339_now()
+        asked_at = _rfc3339()
         first = asyncio.ensure_future(anext(stream, []))
         try:
             await asyncio.wait({first}, timeout=self._timing.settle_s)
@@ -164,7 +189,7 @@ class Source:
         finally:
             if not first.done():
                 first.cancel()
-                with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                with contextlib.suppress(asyncio.CancelledError, StreamError):
                     await first
 
     async def _report_gap(self, intake: Intake, until: str) -> None:
@@ -190,5 +215,8 @@ def _excluded(config: Config) -> Exclude:
     return Exclude(own.pids | named.pids, own.container_ids | named.container_ids, own.pod_uids | named.pod_uids)
 
 
-def _rfc3339_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def _rfc3339(loop_s: float | None = None) -> str:
+    """Now, or when the loop's clock showed ``loop_s``."""
+    ago_s = 0.0 if loop_s is None else asyncio.get_running_loop().time() - loop_s
+    moment = datetime.now(UTC) - timedelta(seconds=ago_s)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

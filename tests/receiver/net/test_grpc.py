@@ -14,57 +14,29 @@ import h2.events
 import pytest
 
 from receiver.net.backoff import Backoff
-from receiver.net.grpc import channel, is_loopback, parse_endpoint, unary, unary_stream
+from receiver.net.grpc import channel, is_loopback, parse_endpoint, unary
 from receiver.net.tls import ClientTLS
 from tests.receiver.net.certificates import Authority
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 PLAIN = ClientTLS(insecure=True)
 SERVICE = "test.Echo"
 
 
-class Server:
-    """Echoes one message, or streams ``count`` messages of ``size`` bytes; remembers what it saw."""
-
-    def __init__(self, count: int = 0, size: int = 10) -> None:
-        """Say how many messages of how many bytes a stream has."""
-        self.count = count
-        self.size = size
-        self.sent = 0
-        self.fail_after: int | None = None
-        self.cancelled = asyncio.Event()
-
-    async def echo(self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        """Return what came."""
-        del context
-        return request
-
-    async def stream(
-        self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
-    ) -> AsyncGenerator[bytes, None]:
-        """Send the messages; stop with an error where the test wants one."""
-        try:
-            for number in range(self.count):
-                if number == self.fail_after:
-                    await context.abort(grpc.StatusCode.DATA_LOSS, "broken on purpose")
-                yield request + number.to_bytes(self.size, "big")
-                self.sent = number + 1
-        except (asyncio.CancelledError, GeneratorExit):
-            self.cancelled.set()
-            raise
+async def echo(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    """Return what came."""
+    del context
+    return request
 
 
 @contextlib.asynccontextmanager
-async def serving(server: Server, listen: str, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[int]:
+async def serving(listen: str, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[int]:
     """Serve on a real port; the value is its number."""
     real = grpc.aio.server()
-    handlers = {
-        "Echo": grpc.unary_unary_rpc_method_handler(server.echo),
-        "Stream": grpc.unary_stream_rpc_method_handler(server.stream),
-    }
+    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     real.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = real.add_secure_port(listen, credentials) if credentials else real.add_insecure_port(listen)
     await real.start()
@@ -72,13 +44,6 @@ async def serving(server: Server, listen: str, credentials: grpc.ServerCredentia
         yield port
     finally:
         await real.stop(None)
-
-
-async def drain(over: grpc.aio.Channel, into: list[bytes]) -> None:
-    """Read a stream to its end, keeping what came even when it fails."""
-    async with contextlib.aclosing(unary_stream(over, f"/{SERVICE}/Stream", b"")) as stream:
-        async for batch in stream:
-            into.extend(batch)
 
 
 @pytest.mark.parametrize(
@@ -137,14 +102,14 @@ def test_plain_text_contradicts_certificates(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "http://localhost:{}", "dns:///localhost:{}"])
 async def test_unary_over_tcp(form: str) -> None:
     """One call moves bytes both ways, by every form of a TCP endpoint."""
-    async with serving(Server(), "localhost:0") as port, channel(form.format(port), PLAIN) as over:
+    async with serving("localhost:0") as port, channel(form.format(port), PLAIN) as over:
         assert await unary(over, f"/{SERVICE}/Echo", b"\x08\x01", timeout_s=10) == b"\x08\x01"
 
 
 async def test_unary_over_a_unix_socket(tmp_path: Path) -> None:
     """The same over a unix socket."""
     async with (
-        serving(Server(), f"unix:{tmp_path}/s"),
+        serving(f"unix:{tmp_path}/s"),
         channel(f"unix://{tmp_path}/s", PLAIN) as over,
     ):
         assert await unary(over, f"/{SERVICE}/Echo", b"", timeout_s=10) == b""
@@ -153,7 +118,7 @@ async def test_unary_over_a_unix_socket(tmp_path: Path) -> None:
 async def test_a_proxy_does_not_concern_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """``http_proxy`` is for other hosts, as it is in Go and so in the Collector."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    async with serving(Server(), "localhost:0") as port, channel(f"localhost:{port}", PLAIN) as over:
+    async with serving("localhost:0") as port, channel(f"localhost:{port}", PLAIN) as over:
         assert await unary(over, f"/{SERVICE}/Echo", b"x", timeout_s=10) == b"x"
 
 
@@ -164,7 +129,7 @@ async def test_tls_with_another_name(tmp_path: Path, by: str) -> None:
     pair = authority.issue("*.agents.test")
     credentials = grpc.ssl_server_credentials([(pair.key_file.read_bytes(), pair.cert_file.read_bytes())])
     named = ClientTLS(ca_file=authority.ca_file, server_name_override="a.agents.test" if by != "authority" else "")
-    async with serving(Server(), "127.0.0.1:0", credentials) as port:
+    async with serving("127.0.0.1:0", credentials) as port:
         over = channel(f"127.0.0.1:{port}", named, authority="a.agents.test" if by == "authority" else "")
         async with over:
             assert await unary(over, f"/{SERVICE}/Echo", b"x", timeout_s=10) == b"x"
@@ -194,68 +159,6 @@ async def test_the_authority_of_a_call(given: str, seen: str) -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await unary(over, f"/{SERVICE}/Echo", b"", timeout_s=10)
     assert await authority == seen.format(port=port)
-
-
-async def test_a_stream_arrives_in_order_and_in_batches() -> None:
-    """Messages keep their order; a batch has at most 256 and, from a fast server, more than one."""
-    async with serving(Server(count=2000), "localhost:0") as port, channel(f"localhost:{port}", PLAIN) as over:
-        batches = [batch async for batch in unary_stream(over, f"/{SERVICE}/Stream", b"")]
-    assert [int.from_bytes(message, "big") for batch in batches for message in batch] == list(range(2000))
-    assert max(map(len, batches)) <= 256
-    assert len(batches) < 1000
-
-
-async def test_what_came_before_an_error_is_yielded_first() -> None:
-    """No message is lost to the status that follows it."""
-    server = Server(count=2000)
-    server.fail_after = 1000
-    got: list[bytes] = []
-    async with serving(server, "localhost:0") as port, channel(f"localhost:{port}", PLAIN) as over:
-        with pytest.raises(grpc.aio.AioRpcError, match="broken on purpose"):
-            await drain(over, got)
-    assert len(got) == 1000
-
-
-async def test_a_reader_that_waits_stops_the_sender() -> None:
-    """HTTP/2 flow control holds the server when nobody takes batches; taking them lets it go on."""
-    server = Server(count=3000, size=100_000)
-    async with (
-        serving(server, "localhost:0") as port,
-        channel(f"localhost:{port}", PLAIN) as over,
-        contextlib.aclosing(unary_stream(over, f"/{SERVICE}/Stream", b"")) as stream,
-    ):
-        got = len(await anext(stream))
-        held = -1
-        while held != server.sent:  # until 50 turns of another call pass without one message more
-            held = server.sent
-            for _ in range(50):
-                await unary(over, f"/{SERVICE}/Echo", b"", timeout_s=10)
-        assert server.sent * server.size < 100_000_000
-        async for batch in stream:
-            got += len(batch)
-    assert got == 3000
-
-
-async def test_closing_the_iterator_cancels_the_call() -> None:
-    """Nothing is left behind, here or at the server."""
-    server = Server(count=1_000_000)
-    async with serving(server, "localhost:0") as port, channel(f"localhost:{port}", PLAIN) as over:
-        async with contextlib.aclosing(unary_stream(over, f"/{SERVICE}/Stream", b"")) as stream:
-            await anext(stream)
-        async with asyncio.timeout(10):
-            await server.cancelled.wait()
-
-
-async def test_a_message_over_the_limit_is_an_error() -> None:
-    """The limit is the caller's, in bytes."""
-    server = Server(count=1, size=2000)
-    async with serving(server, "localhost:0") as port:
-        async with channel(f"localhost:{port}", PLAIN, max_recv_msg_size=1000) as over:
-            with pytest.raises(grpc.aio.AioRpcError, match="larger than max"):
-                await drain(over, [])
-        async with channel(f"localhost:{port}", PLAIN, max_recv_msg_size=3000) as over:
-            await drain(over, got := [])
-            assert [len(message) for message in got] == [2000]
 
 
 def test_backoff_doubles_to_its_maximum_with_jitter() -> None:

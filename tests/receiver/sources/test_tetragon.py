@@ -343,7 +343,7 @@ async def test_a_reset_in_the_middle_of_a_message_is_a_loss(tmp_path: Path) -> N
     """A connection that dies inside a message loses that message, and nothing before it."""
     upstream = f"{tmp_path}/agent.sock"
     small, large = event(1), event(2, size=1_000_000)
-    connections = 0
+    connections: list[asyncio.Task[None] | None] = []
     arrived = asyncio.Event()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int) -> None:
@@ -354,9 +354,8 @@ async def test_a_reset_in_the_middle_of_a_message_is_a_loss(tmp_path: Path) -> N
 
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass everything, but only 100 kB of the first stream; cut it when those have arrived."""
-        nonlocal connections
-        connections += 1
-        limit = 100_000 if connections == 2 else 1 << 40  # the first connection is that of GetVersion
+        connections.append(asyncio.current_task())
+        limit = 100_000 if len(connections) == 2 else 1 << 40  # the first connection is that of GetVersion
         up_reader, up_writer = await asyncio.open_unix_connection(upstream)
         sending = asyncio.create_task(pump(reader, up_writer, 1 << 40))
         with contextlib.suppress(ConnectionError):
@@ -378,6 +377,7 @@ async def test_a_reset_in_the_middle_of_a_message_is_a_loss(tmp_path: Path) -> N
             await intake.until(lambda: len(intake.records) == 3)
         server.close()
         await server.wait_closed()
+    await asyncio.gather(*filter(None, connections))
     assert intake.records == [small, small, large]
     assert [name for name, _ in intake.events] == [GAP]
 
