@@ -169,7 +169,11 @@ class Server:
             self._watch_buffer()
             while not self._stopped:
                 for key, _ in self._selector.select(self._timeout()):
-                    key.data()
+                    # A peer that an earlier event of this round dropped has another one here, and its descriptor may
+                    # be the next peer's by now.
+                    current = self._selector.get_map().get(key.fd)
+                    if current is not None and current.fileobj is key.fileobj:
+                        key.data()
                 self._meet_deadlines()
             signal.set_wakeup_fd(-1)
 

@@ -54,7 +54,11 @@ class Peer:
     def __init__(self, path: Path) -> None:
         """Connect and wait for hello and clock, or for the end of the connection."""
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
         self._cutter = frames.Reader()
         self.hello: frames.Hello | None = None
         self.clock: frames.Clock | None = None
