@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
+import re2  # type: ignore[import-untyped]  # google-re2 ships no types
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, PlainSerializer, SecretStr
 
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -39,8 +40,22 @@ def _address(endpoint: str) -> str:
     return endpoint
 
 
+def _regex(pattern: str) -> str:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0] if error.args else "not valid"
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        raise ValueError(f"not a regular expression of RE2: {text}") from None
+    return pattern
+
+
 Address = Annotated[str, AfterValidator(_address)]
 """Where to listen: ``host:port``, port 0 for any."""
+Regex = Annotated[str, AfterValidator(_regex)]
+"""A regular expression of RE2, the dialect of Tetragon's and the Collector's patterns."""
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Size = ByteSize
 Secret = SecretStr

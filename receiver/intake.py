@@ -86,6 +86,7 @@ class SourceIntake:
         threaded = translator.blocking or self._inline_bytes is not None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"otelbee-{name}") if threaded else None
         self._resume: asyncio.TimerHandle | None = None
+        self._has_dropped = False
         telemetry.source_up(name, up=False)
 
     def started(self, address: str | None) -> None:
@@ -112,6 +113,10 @@ class SourceIntake:
             f": {reason}" if reason else "",
         )
 
+    def backlog(self, waiting_bytes: Callable[[], int], capacity_bytes: int) -> None:
+        """Show how much the source has read ahead, in bytes."""
+        self._telemetry.backlog(self.name, waiting_bytes, capacity_bytes)
+
     async def emit(self, kind: str, records: Sequence[bytes], origin: Origin, *, wait: bool) -> Outcome:
         """Translate records and put them into the queue in one go; see :meth:`receiver.types.Intake.emit`."""
         if wait and self._memory is not None:
@@ -119,12 +124,14 @@ class SourceIntake:
         elif not wait:
             self.check()
         batches: list[Batch] = []
+        derived: list[Batch] = []
         rejected: list[Rejection] = []
         position = 0
         while position < len(records):
             turn = records[position : position + self._turn_records]
             translation = await self._translate(kind, turn, origin)
             batches += (self._named(batch) for batch in translation.batches)
+            derived += (self._named(batch) for batch in translation.derived)
             rejected += (replace(each, index=each.index + position) for each in translation.rejected)
             for name, n in translation.counts.items():
                 self._telemetry.counted(self.name, name, n)
@@ -133,7 +140,9 @@ class SourceIntake:
             self._telemetry.rejected(self.name, each.reason, 1)
         if batches and self._gap_reason is not None:
             await self._report_gap(self._gap_reason)
-        return await self._admit(batches, tuple(rejected), wait=wait)
+        outcome = await self._admit(batches, tuple(rejected), wait=wait)
+        await self._put_apart(derived)
+        return outcome
 
     def check(self) -> None:
         """Raise ``TryLater`` while the process is short of memory."""
@@ -210,6 +219,22 @@ class SourceIntake:
             # No event is newer than its arrival, whatever its own clock says.
             newest_ns = min(max(part.newest_event_ns for part in batch.parts), self._clock_ns())
             self._gap_since_ns = max(self._gap_since_ns, newest_ns)
+
+    async def _put_apart(self, derived: Sequence[Batch]) -> None:
+        """Queue what was derived from records that the queue has, or drop and count it: it must never hold them up."""
+        for batch in derived:
+            try:
+                await self._queue.put([batch], wait=False)
+            except (QueueFull, TooLarge) as error:
+                full = isinstance(error, QueueFull)
+                reason = f"{batch.signal}_queue_full" if full else "too_large"
+                self._telemetry.dropped(batch.signal, batch.items, reason)
+                if not self._has_dropped:  # once; a queue at its limit would have it said over and over
+                    self._has_dropped = True
+                    why = "their queue is full" if full else error
+                    _log.warning("source %s begins to drop %s made of its records: %s", self.name, batch.signal, why)
+            else:
+                self._telemetry.accepted(self.name, batch.signal, batch.items)
 
     def _named(self, batch: Batch) -> Batch:
         return batch._replace(parts=tuple(part._replace(source=self.name) for part in batch.parts))

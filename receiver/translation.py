@@ -43,7 +43,7 @@ def translate(config: Config, stream: BinaryIO, form: Literal["json", "proto"]) 
         for kind, same in groupby(chunk, attrgetter("kind")):
             numbered = list(same)
             translation = translator.translate(kind, [each.data for each in numbered], Origin(), time.time_ns())
-            for batch in translation.batches:
+            for batch in (*translation.batches, *translation.derived):
                 yield _encoded(batch, form)
             for rejection in translation.rejected:
                 unit = "line" if kind == "json" else "message"

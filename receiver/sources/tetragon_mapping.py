@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from receiver.fields import Size
 from receiver.sources.excluding import Excluding
+from receiver.sources.process_spans import Processes, chosen
 from translators.tetragon import SEVERITIES, FieldFilter, Options
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Mapping(Excluding):
     """Set ``log.record.uid``, the same from gRPC, file and retry."""
     max_record_bytes: Size = Size(48 * 1024)
     """Cut the longest values of a record that would be larger, in bytes; 0 never cuts."""
+    process_spans: bool | Processes = False
+    """Also a span for each process that ends, or for each of these."""
+    body: Literal["line", "json"] = "line"
+    """The body of records: a ``line`` for people, or the whole event as the agent's ``json``."""
 
     def field_filters(self) -> tuple[FieldFilter, ...]:
         """Field filters that the translator applies once more."""
@@ -65,4 +70,6 @@ class Mapping(Excluding):
             log_record_uid=self.log_record_uid,
             max_record_bytes=int(self.max_record_bytes),
             field_filters=self.field_filters(),
+            process_spans=chosen(self.process_spans),
+            body=self.body,
         )

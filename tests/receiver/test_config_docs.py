@@ -17,6 +17,7 @@ from receiver.net.tls import ClientTLS
 from receiver.problems import annotations_at
 from receiver.registry import EXPORTERS, SOURCES
 from receiver.sources.excluding import Exclude
+from receiver.sources.process_spans import Processes
 from receiver.sources.tetragon import Config as Tetragon
 from receiver.sources.tetragon.filters import Capabilities, CapabilitySet, Filter
 
@@ -32,6 +33,7 @@ ONCE: dict[type[BaseModel], str] = {
     Auth: "auth",
     Secrets: "auth::bearertokenauth",
     Exclude: "sources::tetragon::exclude",
+    Processes: "sources::tetragon::process_spans",
     Filter: "sources::tetragon::filters::allow",
     Capabilities: "sources::tetragon::filters::allow::capabilities",
     CapabilitySet: "sources::tetragon::filters::allow::capabilities::permitted",

@@ -16,7 +16,7 @@ from receiver.errors import QueueFull, TooLarge
 from receiver.intake import MAX_TURN_RECORDS, SourceIntake
 from receiver.registry import Shared
 from receiver.telemetry import Telemetry
-from tests.receiver.tiny import BlockingLineTranslator, LineTranslator, TinyQueue, until
+from tests.receiver.tiny import BlockingLineTranslator, DerivingTranslator, LineTranslator, TinyQueue, until
 from translators.batch import Origin, Signal
 from translators.resource import ResourceOptions
 
@@ -224,3 +224,43 @@ async def test_closing_ends_a_pause_quietly(make: Callable[..., SourceIntake]) -
     await asyncio.wait([emitting])
     intake.close()
     assert queue.held == 1
+
+
+async def test_derived_batches_are_put_apart(make: Callable[..., SourceIntake], registry: CollectorRegistry) -> None:
+    """What is derived never holds up what it is derived from: without room it is dropped and counted."""
+    queue = TinyQueue(capacity=3)
+    intake = make(queue, DerivingTranslator())
+    outcome = await intake.emit("line", [b"a"], Origin(), wait=True)
+    assert outcome.accepted == 1
+    assert [batch.signal for batch in queue.batches] == [Signal.LOGS, Signal.TRACES]
+    assert queue.batches[1].parts == (("tiny/a", 1, 17),)
+    outcome = await intake.emit("line", [b"b"], Origin(), wait=True)
+    assert outcome.accepted == 1
+    assert [batch.signal for batch in queue.batches] == [Signal.LOGS, Signal.TRACES, Signal.LOGS]
+    value = registry.get_sample_value
+    assert value("otelbee_receiver_accepted_spans_total", {"receiver": "tiny/a"}) == 1
+    dropped = {"data_type": "traces", "reason": "traces_queue_full"}
+    assert value("otelbee_dropped_items_total", dropped) == 1
+    await queue.deliver()
+    await intake.emit("line", [b"c"], Origin(), wait=True)
+    assert [batch.signal for batch in queue.batches] == [Signal.LOGS, Signal.TRACES]
+
+
+async def test_nothing_is_derived_of_what_was_refused(make: Callable[..., SourceIntake]) -> None:
+    """Who comes again with refused records brings what is derived of them, too."""
+    queue = TinyQueue(capacity=1)
+    intake = make(queue, DerivingTranslator())
+    await intake.emit("line", [b"a"], Origin(), wait=True)
+    with pytest.raises(QueueFull):
+        await intake.emit("line", [b"b"], Origin(), wait=False)
+    assert [batch.signal for batch in queue.batches] == [Signal.LOGS]
+
+
+async def test_dropping_is_said_once(make: Callable[..., SourceIntake], caplog: pytest.LogCaptureFixture) -> None:
+    """A queue at its limit would have it said over and over."""
+    intake = make(TinyQueue(capacity=3), DerivingTranslator())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            await intake.emit("line", [b"a"], Origin(), wait=True)
+    (said,) = caplog.messages
+    assert said == "source tiny/a begins to drop traces made of its records: their queue is full"

@@ -49,6 +49,17 @@ class BlockingLineTranslator(LineTranslator):
     blocking: ClassVar[bool] = True
 
 
+class DerivingTranslator(LineTranslator):
+    """Derives a batch of traces from each of logs; their bytes are the same, nobody looks at them."""
+
+    def translate(self, kind: str, records: Sequence[bytes], origin: Origin, now_ns: int) -> Translation:
+        """Translate ``kind`` line."""
+        translation = super().translate(kind, records, origin, now_ns)
+        return translation._replace(
+            derived=tuple(batch._replace(signal=Signal.TRACES) for batch in translation.batches)
+        )
+
+
 async def until(condition: Callable[[], object], deadline_s: float = 10) -> None:
     """Wait for a condition of any kind; fail when it does not come true."""
     async with asyncio.timeout(deadline_s):

@@ -10,13 +10,12 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 
-import re2  # type: ignore[import-untyped]  # google-re2 ships no types
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import ParseDict
 from google.protobuf.wrappers_pb2 import BoolValue
 from pydantic import AfterValidator, Field, model_validator
 
-from receiver.fields import Section
+from receiver.fields import Regex, Section
 from translators.pb import tetragon_pb2
 from translators.tetragon import FieldFilter as LocalFieldFilter
 
@@ -50,21 +49,8 @@ def _capability(name: str) -> str:
     return _one_of(name, tetragon_pb2.CapabilitiesType.keys(), "a capability")
 
 
-def _regex(pattern: str) -> str:
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0] if error.args else "not valid"
-        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        raise ValueError(f"not a regular expression of RE2: {text}") from None
-    return pattern
-
-
 EventKind = Annotated[str, AfterValidator(_event_kind)]
 Capability = Annotated[str, AfterValidator(_capability)]
-Regex = Annotated[str, AfterValidator(_regex)]
 Text = Annotated[str, Field(min_length=1)]
 Pid = Annotated[int, Field(ge=0, lt=1 << 32)]
 
