@@ -73,12 +73,16 @@ class Program:
 
     def start(self) -> None:
         """Start the process and wait until it is ready."""
+        self.launch()
+        self.until(self.ready, "it is ready")
+
+    def launch(self) -> None:
+        """Start the process; it is not ready yet."""
         out, err = self.folder / f"{self.name}.out", self.folder / f"{self.name}.err"
         with out.open("ab") as stdout, err.open("ab") as stderr:
             self._process = subprocess.Popen(
                 self._command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
             )
-        self.until(self.ready, "it is ready")
 
     def ready(self) -> bool:
         """Whether the process can be used."""
@@ -103,6 +107,18 @@ class Program:
     def running(self) -> bool:
         """Whether the process was started and has not ended."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; another one after each start."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that it had resident since it was started (proc(5), ``VmHWM``); it must be running."""
+        (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        return int(peak) * 1024
 
     def wait(self, deadline_s: float = DEADLINE_S) -> int:
         """Wait for the process to end by itself; its exit code."""
@@ -133,8 +149,19 @@ class Program:
 class Collector(Program):
     """The real Collector: OTLP/gRPC in; JSON and length-prefixed protobuf files out, and nothing kept back."""
 
-    def __init__(self, folder: Path, *, receiver: Mapping[str, Any] | None = None) -> None:
-        """Write its configuration; ``receiver`` adds to the settings of the OTLP receiver's gRPC server."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        receiver: Mapping[str, Any] | None = None,
+        processors: Mapping[str, Any] | None = None,
+        extensions: Mapping[str, Any] | None = None,
+        signals: Sequence[str] = ("logs",),
+    ) -> None:
+        """Write its configuration; ``receiver`` adds to the settings of the OTLP receiver's gRPC server.
+
+        ``processors`` are those of every pipeline, in this order; there is a pipeline for each of ``signals``.
+        """
         self.port, self._health = free_port(), free_port()
         self.json, self.proto = folder / "collector.jsonl", folder / "collector.pb"
         self._records: list[Any] = []
@@ -144,14 +171,15 @@ class Collector(Program):
             "file/json": {"path": str(self.json), "format": "json", "rotation": {"max_megabytes": 1000}},
             "file/proto": {"path": str(self.proto), "format": "proto", "rotation": {"max_megabytes": 1000}},
         }
-        pipeline = {"receivers": ["otlp"], "exporters": list(files)}
+        pipeline = {"receivers": ["otlp"], "processors": list(processors or {}), "exporters": list(files)}
         config = {
             "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": self.endpoint, **(receiver or {})}}}},
+            "processors": processors or {},
             "exporters": files,
-            "extensions": {"health_check": {"endpoint": f"127.0.0.1:{self._health}"}},
+            "extensions": {"health_check": {"endpoint": f"127.0.0.1:{self._health}"}, **(extensions or {})},
             "service": {
-                "extensions": ["health_check"],
-                "pipelines": {"logs": pipeline},
+                "extensions": ["health_check", *(extensions or {})],
+                "pipelines": dict.fromkeys(signals, pipeline),
                 "telemetry": {"metrics": {"level": "none"}},
             },
         }
