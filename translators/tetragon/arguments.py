@@ -11,7 +11,6 @@ import re
 _ITEM = re.compile(r'"([^"]*)"|(\S+)')
 
 
-def split(arguments: str) -> tuple[list[str], bool]:
-    """Split into arguments, as well as it can be done; the flag tells that a quote made it ambiguous."""
-    items = [quoted or plain for quoted, plain in _ITEM.findall(arguments)]
-    return items, '"' in arguments
+def split(arguments: str) -> list[str]:
+    """Split into arguments, as well as it can be done; a quote anywhere makes it ambiguous."""
+    return [quoted or plain for quoted, plain in _ITEM.findall(arguments)]

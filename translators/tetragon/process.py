@@ -297,19 +297,20 @@ class Processes:
         path, arguments = message.binary, message.arguments
         parts = []
         shown = self._redaction.text(path)
+        line = self._redaction.arguments(arguments, path) if arguments else ""
         if path:
             if path != _KERNEL:
                 parts.append(role.executable_path.text(shown))
             parts.append(role.executable_name.text(self._redaction.text(path.rpartition("/")[2] or path)))
         if arguments:
-            line = self._redaction.arguments(arguments, path)
             parts.append(role.command_line.text(f"{shown} {line}" if path else line))
         elif path:
             parts.append(role.command_line.text(shown))
         if self._options.command_args and path:
-            argv, lossy = split(arguments)
+            # Split only what is redacted: a quote inside a secret would cut it into pieces that no rule knows.
+            argv = split(line)
             parts.append(role.command_args.texts(self._redaction.argv([path, *argv])))
-            if lossy:
+            if '"' in arguments:
                 parts.append(role.args_lossy.true)
         return parts
 

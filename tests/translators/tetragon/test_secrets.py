@@ -141,3 +141,15 @@ def test_a_process_is_redacted_once(run_with: Callable[..., Any]) -> None:
     translator = Translator(Options(redactor=Redactor()))
     assert run_with(translator, [data] * 10).counts == {"redacted": 1}
     assert run_with(translator, [data] * 10).counts == {}
+
+
+@pytest.mark.parametrize(
+    "arguments", ['--password "hunter2 hunter2"', '--password "a"b hunter2hunter2"', "-phunter2hunter2 -uroot"]
+)
+def test_splitting_arguments_cuts_no_secret_open(arguments: str, translate: Callable[..., Any]) -> None:
+    """The list is made of the redacted text: quotes inside a secret would cut it into pieces that no rule knows."""
+    body = full.ProcessExec()
+    body.process.binary, body.process.arguments = "/usr/bin/mysql", arguments
+    data = full.GetEventsResponse(process_exec=body).SerializeToString()
+    assert b"hunter2" in translate(data, command_args=True).data
+    assert b"hunter2" not in translate(data, command_args=True, redactor=Redactor()).data
