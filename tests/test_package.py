@@ -22,10 +22,12 @@ def test_installed_package_has_the_command_and_the_licence(tmp_path: Path) -> No
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert VERSION in done.stdout.decode()
+    assert (tmp_path / "bpf" / "programs" / "records.h").is_file()
     (licence,) = tmp_path.glob("otelbee-*.dist-info/licenses/LICENSE")
     assert licence.read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} <= {
         "bin",
+        "bpf",
         "receiver",
         "translators",
         f"otelbee-{VERSION}.dist-info",
