@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from translators.batch import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _ITEMS = {
     Signal.LOGS: "log_records",
@@ -70,6 +70,12 @@ class Telemetry:
         self._dead_lettered = counter("dead_letter_items", "Put aside, by reason", "data_type", "reason")
         self._retried = counter("exporter_retries", "Export attempts after the first", "data_type")
         self._source_up = Gauge("otelbee_source_up", "1 while a source has its peer", ["receiver"], registry=registry)
+        self._backlog_size = Gauge(
+            "otelbee_source_backlog_size", "Bytes read ahead of their translation", ["receiver"], registry=registry
+        )
+        self._backlog_capacity = Gauge(
+            "otelbee_source_backlog_capacity", "Bytes that may be read ahead", ["receiver"], registry=registry
+        )
         self._held = Gauge(
             "otelbee_exporter_held", "1 while nothing is taken until somebody acts", ["data_type"], registry=registry
         )
@@ -111,6 +117,11 @@ class Telemetry:
     def source_up(self, source: str, up: bool) -> None:  # noqa: FBT001 - the value of a gauge
         """Show whether a source has its peer."""
         self._source_up.labels(source).set(up)
+
+    def backlog(self, source: str, waiting_bytes: Callable[[], int], capacity_bytes: int) -> None:
+        """Show how much a source has read ahead; ``waiting_bytes`` is asked at every look."""
+        self._backlog_size.labels(source).set_function(waiting_bytes)
+        self._backlog_capacity.labels(source).set(capacity_bytes)
 
     def sent(self, signal: Signal, items: int) -> None:
         """Count items that the next stage has."""

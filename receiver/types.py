@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from translators.batch import Batch, Origin, Rejection
 
@@ -34,6 +34,10 @@ class Intake(Protocol):
 
     def state(self, up: bool, reason: str) -> None:  # noqa: FBT001 - the seam's own wording
         """Say that the peer came (``up``) or went; shown in the body of ``/ready``, never in its status."""
+        ...
+
+    def backlog(self, waiting_bytes: Callable[[], int], capacity_bytes: int) -> None:
+        """Show how much the source has read ahead of its emitting: ``waiting_bytes`` is asked whenever somebody looks."""
         ...
 
     async def emit(self, kind: str, records: Sequence[bytes], origin: Origin, *, wait: bool) -> Outcome:

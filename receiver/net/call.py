@@ -102,6 +102,11 @@ class Call:
         """Whether a whole batch waits: waiting longer would not make it larger."""
         return self._inbox.full
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes of messages wait to be taken."""
+        return self._inbox.waiting_bytes
+
     def receive(self, data: bytes | memoryview) -> None:
         """Take in what the server sent; nothing after the end."""
         if not self.ended:

@@ -45,6 +45,11 @@ class Inbox:
         return bool(self._full)
 
     @property
+    def waiting_bytes(self) -> int:
+        """How many bytes wait to be taken; those of a list that is taken in part count whole."""
+        return self._received - self._released
+
+    @property
     def room(self) -> int:
         """How many bytes the server may still send."""
         return self._granted - self._received

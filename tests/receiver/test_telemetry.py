@@ -55,8 +55,11 @@ def test_sources_have_their_own(telemetry: Telemetry) -> None:
     telemetry.dropped(Signal.LOGS, 8, "rejected")
     telemetry.retried(Signal.LOGS)
     telemetry.source_up("tetragon", up=True)
+    telemetry.backlog("tetragon", lambda: 12, 64)
     found = lines(telemetry)
     assert found['otelbee_source_gaps{receiver="tetragon"}'] == 1
+    assert found['otelbee_source_backlog_size{receiver="tetragon"}'] == 12
+    assert found['otelbee_source_backlog_capacity{receiver="tetragon"}'] == 64
     assert found['otelbee_source_restarts{receiver="tetragon"}'] == 1
     assert found['otelbee_source_rejected_records{reason="malformed",receiver="tetragon"}'] == 2
     assert found['otelbee_source_counted_records{name="excluded_self",receiver="tetragon"}'] == 9

@@ -34,6 +34,9 @@ class Config(Mapping):
     """What the agent sends."""
     max_recv_msg_size: Size = Size(64 * 1024 * 1024)
     """The largest message that is accepted from the agent, in bytes."""
+    read_ahead: Size = Size(64 * 1024 * 1024)
+    """How many bytes of events may wait to be translated. Reading costs a tenth of translating, and the agent drops what
+    is not read: only when so much waits is it made to wait as well."""
 
     @field_validator("endpoint")
     @classmethod
@@ -49,6 +52,13 @@ class Config(Mapping):
     def _size_is_grpcs(cls, value: Size) -> Size:
         if not 0 < value < 1 << 31:
             raise ValueError("must be between 1 byte and 2 GiB, the most that gRPC can receive")
+        return value
+
+    @field_validator("read_ahead")
+    @classmethod
+    def _is_a_window(cls, value: Size) -> Size:
+        if not 1 << 16 <= value < 1 << 31:
+            raise ValueError("must be between 64 KiB and 2 GiB: it is the window of an HTTP/2 stream")
         return value
 
     @model_validator(mode="after")

@@ -74,6 +74,7 @@ class Source:
         self._request = config.filters.request()
         self._exclude = Exclude()
         self._open = False
+        self._stream: Stream | None = None
         self._loss: _Loss | None = None
         self._said: tuple[bool, str] | None = None
 
@@ -87,6 +88,7 @@ class Source:
         self._config.tls.credentials()
         self._exclude = _excluded(self._config)
         intake.started(None)
+        intake.backlog(lambda: self._stream.waiting_bytes if self._stream else 0, int(self._config.read_ahead))
         loop = asyncio.get_running_loop()
         delays = self._timing.backoff.delays_s()
         while True:
@@ -140,6 +142,7 @@ class Source:
             self._request.SerializeToString(),
             authority=config.authority,
             max_message_bytes=int(config.max_recv_msg_size),
+            window_bytes=int(config.read_ahead),
             tls=config.tls.under(target.secure).context(),
             server_hostname=config.tls.server_name_override,
         )
@@ -149,14 +152,14 @@ class Source:
         origin = Origin(peer_version=version, exclude=self._exclude)
         connected = f"connected to {endpoint}" + (f", Tetragon {version}" if version else "")
         asked_s, events = asyncio.get_running_loop().time(), 0
-        self._open = False
+        self._open, self._stream = False, stream
         problem = Problem("failed", "the source failed and was restarted")
         try:
             batch = await self._first(intake, stream, connected)
             while batch:
                 events += len(batch)
-                # A full queue makes this wait, and with it the agent's end of the stream. What it can never hold
-                # the intake has counted.
+                # A full queue makes this wait, and once ``read_ahead`` is full the agent's end of the stream with it.
+                # What it can never hold the intake has counted.
                 with contextlib.suppress(TooLarge):
                     await intake.emit("protobuf", batch, origin, wait=True)
                 batch = await anext(stream, [])
@@ -171,6 +174,7 @@ class Source:
                 self._say(intake, up=False, kind=problem.kind, reason=problem.text)
                 raise PermanentSourceError(problem.text) from None
         finally:
+            self._stream = None
             if self._open and self._loss is None:
                 self._loss = _Loss(_rfc3339(stream.ended_s), problem.text)
         return problem

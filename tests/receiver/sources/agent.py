@@ -116,6 +116,8 @@ class Collected:
         self.room = asyncio.Event()
         self.room.set()
         self.waiting = False
+        self.backlog_bytes: Callable[[], int] = lambda: 0
+        self.backlog_capacity_bytes = 0
         self._changed = asyncio.Event()
 
     def started(self, address: str | None) -> None:
@@ -128,6 +130,10 @@ class Collected:
         assert self.has_started
         self.states.append((up, reason))
         self._changed.set()
+
+    def backlog(self, waiting_bytes: Callable[[], int], capacity_bytes: int) -> None:
+        """Keep how to ask what the source has read ahead."""
+        self.backlog_bytes, self.backlog_capacity_bytes = waiting_bytes, capacity_bytes
 
     async def emit(self, kind: str, records: Sequence[bytes], origin: Origin, *, wait: bool) -> Outcome:
         """Keep records once there is room."""

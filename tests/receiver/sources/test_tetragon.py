@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import grpc
@@ -442,21 +442,51 @@ async def test_a_message_over_the_limit_names_the_key() -> None:
     assert "raise max_recv_msg_size" in reason
 
 
-async def test_a_full_queue_stops_the_agent() -> None:
-    """While the intake waits nothing is read, so HTTP/2 flow control holds the agent; no event is lost to it."""
-    sent = [event(number, size=50_000) for number in range(3000)]
+async def test_a_full_queue_stops_the_agent_once_enough_is_read_ahead() -> None:
+    """While the intake waits, reading goes on up to ``read_ahead``; then flow control holds the agent. None is lost."""
+    sent = [event(number, size=50_000) for number in range(1000)]
     async with Agent(*sent) as agent:
         endpoint = f"127.0.0.1:{agent.port}"
-        async with running(Config(endpoint=endpoint)) as intake:
+        config = Config.model_validate({"endpoint": endpoint, "read_ahead": "8MiB"})
+        async with running(config) as intake:
             intake.room.clear()
             await intake.until(lambda: intake.waiting)
             held = -1
-            async with channel(endpoint, ClientTLS(insecure=True)) as other:
+            async with channel(endpoint, ClientTLS(insecure=True)) as other, asyncio.timeout(10):
+                while intake.backlog_bytes() < 0.9 * (8 << 20):
+                    await unary(other, GET_VERSION, b"", timeout_s=10)
                 while held != agent.sent:  # until 50 calls have passed without one message more
                     held = agent.sent
                     for _ in range(50):
                         await unary(other, GET_VERSION, b"", timeout_s=10)
             assert agent.sent < len(sent)
+            assert intake.backlog_capacity_bytes == 8 << 20
+            assert intake.backlog_bytes() <= 8 << 20
             intake.room.set()
             await intake.until(lambda: len(intake.records) == len(sent))
+            assert intake.backlog_bytes() == 0
     assert intake.records == sent
+    assert intake.backlog_bytes() == 0
+
+
+async def test_what_was_read_ahead_of_a_loss_is_delivered_and_the_gap_begins_at_the_loss() -> None:
+    """The stream ends while the intake waits: every message that had arrived comes first, then the gap."""
+    sent = [event(number, size=1000) for number in range(1000)]
+    async with Agent(*sent) as agent, running(Config(endpoint=f"127.0.0.1:{agent.port}")) as intake:
+        intake.room.clear()
+        await intake.until(lambda: intake.waiting)
+        async with asyncio.timeout(10), channel(f"127.0.0.1:{agent.port}", ClientTLS(insecure=True)) as other:
+            while agent.sent < len(sent) or intake.backlog_bytes() < 1000 * (len(sent) - 256):
+                await unary(other, GET_VERSION, b"", timeout_s=10)
+        port = agent.port
+        await agent.stop()
+        stopped = datetime.now(UTC)
+        await asyncio.sleep(0.3)
+        intake.room.set()
+        await intake.until_down("closed the connection")
+        assert intake.records == sent
+        await agent.start(f"127.0.0.1:{port}")
+        await intake.until(lambda: len(intake.records) == 2 * len(sent))
+    ((_, attributes),) = intake.events
+    begun = datetime.fromisoformat(str(attributes["otelbee.gap.from"]))
+    assert begun - stopped < timedelta(seconds=0.2)

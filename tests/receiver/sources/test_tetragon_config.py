@@ -84,6 +84,8 @@ def test_a_wrong_filter_names_its_path(filters: dict[str, Any], problem: str) ->
         ({"exclude": {"pids": [0]}}, "exclude.pids.0: .*greater than 0"),
         ({"exclude": {"binaries": ["otelbee"]}}, "exclude.binaries: Extra inputs"),
         ({"max_recv_msg_size": 0}, "max_recv_msg_size: .*between 1 byte and 2 GiB"),
+        ({"read_ahead": "63KiB"}, "read_ahead: .*between 64 KiB and 2 GiB"),
+        ({"read_ahead": "2GiB"}, "read_ahead: .*between 64 KiB and 2 GiB"),
         ({"max_recv_msg_size": "2GiB"}, "max_recv_msg_size: .*between 1 byte and 2 GiB"),
         ({"tls": {"insecure_skip_verify": True}}, "tls.insecure_skip_verify: .*cannot skip"),
     ],
