@@ -99,3 +99,17 @@ async def test_log_says_a_new_reason(telemetry: Telemetry, caplog: pytest.LogCap
         "PERMISSION_DENIED: no; allow it",
         "UNAUTHENTICATED: no; check the token",
     ]
+
+
+async def test_request_that_was_under_way_follows_at_once(
+    telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two that are refused at the same time make one hold, and the second does not begin another."""
+    sink = Sink(refused(), refused(), is_open=False)
+    hold = Hold(sink, Signal.LOGS, telemetry, SOON)
+    both = [asyncio.create_task(hold.export(logs(name))) for name in "ab"]
+    await sink.until_tried(2)
+    sink.gate.set()
+    assert await asyncio.gather(*both) == [True, True]
+    assert len(sink.tried) == 4
+    assert len(caplog.records) == 1
