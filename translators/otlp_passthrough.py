@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from translators import wire
 from translators.batch import Batch, Part, Rejection, Signal, Translation
-from translators.otlp import Malformed, validate, walk
+from translators.otlp import Malformed, count_items, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,8 @@ class Translator:
     """
 
     blocking: ClassVar[bool] = False
-    inline_bytes: ClassVar[int] = 64 * 1024
-    """About 0.3 ms of records, or 20 ms of the smallest that there can be."""
+    inline_bytes: ClassVar[int] = 256 * 1024
+    """About 0.1 ms of records, or 15 ms of the smallest that there can be."""
 
     def __init__(self, options: Options) -> None:
         """Serve one source."""
@@ -57,7 +57,7 @@ class Translator:
         added = self._added(origin)
         for index, data in enumerate(records):
             try:
-                items = validate(signal, data)
+                items = count_items(signal, data)
                 if items:
                     owned = replace_attributes(data, self._owned, added) if self._owned else data
                     batches.append(Batch(signal, items, owned, (Part("", items, 0),)))
