@@ -19,6 +19,7 @@ from receiver.config import load, load_for_translation
 from receiver.errors import ConfigError, OtelbeeError, StartError
 from receiver.layers import ENVIRONMENT_PREFIX
 from receiver.registry import EXPORTERS, SOURCES
+from receiver.reload import Reload
 from receiver.translation import Refused, translate
 from translators.version import VERSION
 
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     for name, command, text in (
-        ("run", _run, "Run the service until SIGTERM or SIGINT; a second signal stops at once."),
+        ("run", _run, "Run the service until SIGTERM or SIGINT; a second signal stops at once. SIGHUP reloads."),
         ("validate", _validate, "Check the configuration: silent when it is right, every problem when not."),
     ):
         _add_layers(add(name, command, text, epilog=_CONFIG_HELP))
@@ -173,10 +174,17 @@ def _run(given: argparse.Namespace) -> int:
     config = load(given.config, given.set, os.environ)
     logging_ends = logs.configure(config.telemetry.logs.level, config.telemetry.logs.encoding, sys.stderr)
     stop_timeout_s = config.shutdown_timeout.total_seconds()
+    reload = Reload(asyncio.Event(), lambda: load(given.config, given.set, os.environ))
     try:
         if (setup := parent.setup(config)) is not None:
-            return _until_signalled(lambda shutdown: parent.run(setup, shutdown), stop_timeout_s + parent.STOP_MARGIN_S)
-        return _until_signalled(lambda shutdown: app.run(config, shutdown, sys.stdout), stop_timeout_s)
+            return _until_signalled(
+                lambda shutdown: parent.run(setup, shutdown, reload.asked),
+                stop_timeout_s + parent.STOP_MARGIN_S,
+                reload.asked,
+            )
+        return _until_signalled(
+            lambda shutdown: app.run(config, shutdown, sys.stdout, reload=reload), stop_timeout_s, reload.asked
+        )
     finally:
         logging_ends()
 
@@ -244,13 +252,16 @@ def _complain(text: str) -> None:
 
 
 def _until_signalled(
-    run: Callable[[Awaitable[object]], Coroutine[Any, Any, int | None]], stop_timeout_s: float = _STOP_TIMEOUT_S
+    run: Callable[[Awaitable[object]], Coroutine[Any, Any, int | None]],
+    stop_timeout_s: float = _STOP_TIMEOUT_S,
+    hangup: asyncio.Event | None = None,
 ) -> int:
     """Run until SIGTERM or SIGINT, which ends it gracefully; a second one cancels it. Returns its exit code.
 
-    What does not end within ``stop_timeout_s`` of a signal, a second more for its last words, is ended.
+    What does not end within ``stop_timeout_s`` of a signal, a second more for its last words, is ended. ``hangup`` is
+    set by SIGHUP.
     """
-    signals = (signal.SIGTERM, signal.SIGINT)
+    signals = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangup else []))
     before = {number: signal.getsignal(number) for number in signals}
     with _Deadline() as deadline:
 
@@ -268,12 +279,13 @@ def _until_signalled(
                     shutdown.set_result(None)
 
             for number in signals:
-                loop.add_signal_handler(number, stop)
+                loop.add_signal_handler(number, hangup.set if hangup and number == signal.SIGHUP else stop)
             try:
                 return await task or 0
             finally:
                 for number in signals:
                     loop.remove_signal_handler(number)
+                await _end_tasks(deadline)
 
         try:
             return asyncio.run(serve())
@@ -283,6 +295,15 @@ def _until_signalled(
         finally:
             for number, previous in before.items():
                 signal.signal(number, previous)
+
+
+async def _end_tasks(deadline: _Deadline) -> None:
+    """Cancel what is left; asyncio itself would wait for ever for what ignores that."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left and (await asyncio.wait(left, timeout=_STOP_MARGIN_S))[1]:
+        deadline.end()
 
 
 class _Deadline:
@@ -301,12 +322,13 @@ class _Deadline:
     def set(self, timeout_s: float) -> None:
         """End the process in ``timeout_s`` from now, and no later than was set before."""
         self.__exit__()
-        self._timer = threading.Timer(timeout_s, self._end)
+        self._timer = threading.Timer(timeout_s, self.end)
         self._timer.daemon = True
         self._timer.start()
 
     @staticmethod
-    def _end() -> None:
+    def end() -> None:
+        """End the process now."""
         _complain("not everything stopped in time; ended without it")
         os._exit(_FAILED)
 

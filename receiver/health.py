@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 class Health:
     """What ``/ready`` answers from; the composition root keeps it up to date."""
 
-    def __init__(self, telemetry: Telemetry, sources: Mapping[str, SourceIntake]) -> None:
-        """Report on ``sources`` and on the queues that ``telemetry`` knows of."""
+    def __init__(self, telemetry: Telemetry) -> None:
+        """Report on the queues that ``telemetry`` knows of, and on no source yet."""
         self.phase = "starting"
         """``starting``, ``running`` or ``stopping``."""
         self.telemetry = telemetry
-        self._sources = sources
+        self.sources: Mapping[str, SourceIntake] = {}
+        """By instance name."""
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Whether otelbee is ready, and why: a peer that is away is in the body, but no reason to be not ready."""
@@ -44,7 +45,7 @@ class Health:
                     "reason": intake.current.reason,
                     "address": intake.current.address,
                 }
-                for name, intake in self._sources.items()
+                for name, intake in self.sources.items()
             },
             "queue": {signal.value: level._asdict() for signal, level in queues.items()},
         }

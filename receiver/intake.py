@@ -62,13 +62,14 @@ class SourceIntake:
         *,
         memory: MemoryGuard | None = None,
         gap_since_ns: int | None = None,
+        after: SourceIntake | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Serve the source instance ``name``, as long as ``memory`` has room.
 
         Where ``gap_since_ns`` is given, the first event after each start of the source is preceded by a gap since then
-        (Unix nanoseconds, 0 where unknown), or since the last event before a restart. ``clock_ns`` gives Unix time in
-        nanoseconds.
+        (Unix nanoseconds, 0 where unknown), or since the last event before a restart; ``after`` is the instance that
+        this one replaces. ``clock_ns`` gives Unix time in nanoseconds.
         """
         self.name = name
         self.has_started = asyncio.Event()
@@ -80,7 +81,8 @@ class SourceIntake:
         self._clock_ns = clock_ns
         self._turn_records = _FIRST_TURN_RECORDS
         self._memory = memory
-        self._gap_since_ns = gap_since_ns
+        self._gap_since_ns: int | None = after._gap_since_ns if after and gap_since_ns is not None else gap_since_ns  # noqa: SLF001 - its own kind
+        self._is_restart = after is not None
         self._gap_reason: str | None = None
         self._inline_bytes = translator.inline_bytes if isinstance(translator, StatelessTranslator) else None
         threaded = translator.blocking or self._inline_bytes is not None
@@ -92,7 +94,8 @@ class SourceIntake:
     def started(self, address: str | None) -> None:
         """Note that the source is up; what it raises from now on is no start error."""
         if self._gap_since_ns is not None:
-            self._gap_reason = "the source was restarted" if self.has_started.is_set() else "otelbee was started"
+            self._gap_reason = "the source was restarted" if self._is_restart else "otelbee was started"
+            self._is_restart = True
         if not self.has_started.is_set():
             _log.info("source %s started%s", self.name, f", listening on {address}" if address else "")
         self.current = self.current._replace(started=True, address=address)

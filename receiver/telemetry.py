@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -122,6 +123,12 @@ class Telemetry:
         """Show how much a source has read ahead; ``waiting_bytes`` is asked at every look."""
         self._backlog_size.labels(source).set_function(waiting_bytes)
         self._backlog_capacity.labels(source).set(capacity_bytes)
+
+    def source_gone(self, source: str) -> None:
+        """Show a source no more that the configuration does not have any more; what it counted stays."""
+        for gauge in (self._source_up, self._backlog_size, self._backlog_capacity):
+            with suppress(KeyError):
+                gauge.remove(source)
 
     def sent(self, signal: Signal, items: int) -> None:
         """Count items that the next stage has."""

@@ -125,6 +125,17 @@ class Program:
         assert self._process is not None
         return self._process.wait(deadline_s)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self, deadline_s: float = DEADLINE_S) -> int:
         """Ask the process to end (SIGTERM) and wait; its exit code."""
         assert self._process is not None
@@ -256,9 +267,9 @@ class Otelbee(Program):
         """Write the configuration; JSON is YAML."""
         self._own = f"127.0.0.1:{free_port()}"
         telemetry = {"endpoint": self._own, **config.get("telemetry", {})}
-        path = folder / "otelbee.yaml"
-        path.write_text(json.dumps({**config, "telemetry": telemetry}))
-        super().__init__("otelbee", [sys.executable, "-m", "receiver.cli", "run", "--config", path], folder)
+        self._config = folder / "otelbee.yaml"
+        self._config.write_text(json.dumps({**config, "telemetry": telemetry}))
+        super().__init__("otelbee", [sys.executable, "-m", "receiver.cli", "run", "--config", self._config], folder)
 
     def as_user(self, uid: int) -> None:
         """Run as another user, without its groups, from the next start on."""
@@ -269,15 +280,23 @@ class Otelbee(Program):
         """Whether ``/ready`` says so."""
         return _status(f"http://{self._own}/ready") == 200
 
-    def source(self, name: str) -> dict[str, Any]:
-        """What the body of ``/ready`` says about a source: ``up``, ``paused``, ``reason``."""
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Write another configuration; it is read at the next start or reload."""
+        self._config.write_text(json.dumps({**config, "telemetry": {"endpoint": self._own}}))
+
+    def report(self) -> dict[str, Any]:
+        """The body of ``/ready``, whatever its status."""
         try:
             with _HTTP.open(f"http://{self._own}/ready", timeout=5) as response:
-                body = json.load(response)
+                body: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as error:
             with error:
                 body = json.load(error)
-        state: dict[str, Any] = body["sources"][name]
+        return body
+
+    def source(self, name: str) -> dict[str, Any]:
+        """What the body of ``/ready`` says about a source: ``up``, ``paused``, ``reason``."""
+        state: dict[str, Any] = self.report()["sources"][name]
         return state
 
     def metrics(self) -> dict[str, float]:

@@ -33,7 +33,8 @@ class Served:
         self.intake = SourceIntake(
             "tetragon", LineTranslator(), TinyQueue(), self.telemetry, Shared(ResourceOptions(), None)
         )
-        self.health = Health(self.telemetry, {"tetragon": self.intake})
+        self.health = Health(self.telemetry)
+        self.health.sources = {"tetragon": self.intake}
         self.address = ""
 
     async def get(self, path: str) -> tuple[int, str, Any]:
