@@ -18,6 +18,7 @@ from receiver.fields import Section
 from receiver.identity import self_exclude
 from receiver.net.backoff import Backoff
 from receiver.recording import Recorded, RecordingError
+from receiver.sources.process_spans import Binaries, chosen
 from translators.batch import Exclude, Origin
 from translators.bpf import Options, frames
 from translators.bpf.translator import BOOT_ID, HOST_NAME
@@ -53,9 +54,12 @@ class Config(Section):
     exclude_self: bool = True
     """Drop, and count, the events of otelbee itself."""
 
+    process_spans: bool | Binaries = False
+    """Also a span for each process that ends, or for each of these."""
+
     def options(self, resource: ResourceOptions, redactor: Redactor | None) -> Options:
         """Return what the translator needs to know."""
-        return Options(resource, redactor)
+        return Options(resource, redactor, chosen(self.process_spans))
 
 
 class _Problem(NamedTuple):

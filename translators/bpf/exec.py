@@ -117,8 +117,8 @@ def command(record: Exec, context: Context) -> Command:
     return Command(b"".join(parts), line)
 
 
-def log_record(record: Exec, program: Command, context: Context, now_ns: int) -> bytes:
-    """Encode the log record of an exec."""
+def attributes(record: Exec, program: Command, context: Context) -> bytes:
+    """Encode what an exec says of the process."""
     parts = [
         *process.whose(record.pid, record.parent_pid, record.uid, record.euid),
         program.attributes,
@@ -131,9 +131,18 @@ def log_record(record: Exec, program: Command, context: Context, now_ns: int) ->
         parts.append(process.CREATION_TIME.text(context.instant(record.identity.start_ns)))
     if record.old_thread_id != record.pid:
         parts.append(_OLD_THREAD_ID.integer(record.old_thread_id))
-    time_ns = context.wall_ns(record.time_ns)
+    return b"".join(parts)
+
+
+def log_record(record: Exec, program: Command, said: bytes, context: Context, now_ns: int) -> bytes:
+    """Encode the log record of an exec; ``said`` are its attributes, and its span's ids."""
     return process.log_record(
-        EVENT_NAME, time_ns, now_ns, severity=process.INFO, body=f"exec {program.line}", attributes=parts
+        EVENT_NAME,
+        context.wall_ns(record.time_ns),
+        now_ns,
+        severity=process.INFO,
+        body=f"exec {program.line}",
+        said=said,
     )
 
 

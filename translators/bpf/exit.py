@@ -62,6 +62,18 @@ class Exit(NamedTuple):
     cgroup: Cgroup
 
 
+class Ending(NamedTuple):
+    """How a process ended."""
+
+    severity: int
+    outcome: str
+    """Signal or exit code, for people."""
+    attributes: list[bytes]
+    signal: str = ""
+    failed: bool = False
+    """Whether the exit code was another than 0."""
+
+
 def read(data: bytes) -> Exit:
     """Decode a record. Raises MalformedError."""
     try:
@@ -92,8 +104,8 @@ def signal_name(number: int) -> str:
         return f"SIGRTMIN+{number - _SIGRTMIN}" if number > _SIGRTMIN else f"SIG{number}"
 
 
-def log_record(record: Exit, program: Command | None, context: Context, now_ns: int) -> bytes:
-    """Encode the log record of an exit; ``program`` is what the process's last exec said, where it was seen."""
+def attributes(record: Exit, program: Command | None, context: Context) -> bytes:
+    """Encode what an exit says; ``program`` is what the process's last exec said, where it was seen."""
     parts = process.whose(record.pid, record.parent_pid, record.uid, record.euid)
     if program is not None:
         parts.append(program.attributes)
@@ -107,26 +119,36 @@ def log_record(record: Exit, program: Command | None, context: Context, now_ns: 
         parts.append(process.CREATION_TIME.text(context.instant(record.identity.start_ns)))
         parts.append(_DURATION_NS.integer(max(0, record.time_ns - record.identity.start_ns)))
     parts.append(_EXIT_TIME.text(context.instant(record.time_ns)))
-    severity, outcome, ending = _ending(record.status)
+    return b"".join(parts + ending_of(record.status).attributes)
+
+
+def log_record(record: Exit, program: Command | None, said: bytes, context: Context, now_ns: int) -> bytes:
+    """Encode the log record of an exit; ``said`` are its attributes, and its span's ids."""
+    ending = ending_of(record.status)
     name = program.line if program is not None else process.shown(context.text(record.comm or b""))
-    time_ns = context.wall_ns(record.time_ns)
-    body = f"exit {name} {outcome}".rstrip()
-    return process.log_record(EVENT_NAME, time_ns, now_ns, severity=severity, body=body, attributes=parts + ending)
+    return process.log_record(
+        EVENT_NAME,
+        context.wall_ns(record.time_ns),
+        now_ns,
+        severity=ending.severity,
+        body=f"exit {name} {ending.outcome}".rstrip(),
+        said=said,
+    )
 
 
-def _ending(status: int | None) -> tuple[int, str, list[bytes]]:
-    """Return severity, words and attributes of a wait(2) status."""
+def ending_of(status: int | None) -> Ending:
+    """Say what a wait(2) status means."""
     if status is None:
-        return process.INFO, "", []
+        return Ending(process.INFO, "", [])
     if number := status & 0x7F:
         name = signal_name(number)
         parts = [_EXIT_SIGNAL.text(name), _ERROR_TYPE.text(name)]
         if status & 0x80:
             parts.append(_CORE_DUMPED.true)
         severity = process.WARN if name in _CRASHES else process.INFO2 if name == "SIGKILL" else process.INFO
-        return severity, name, parts
+        return Ending(severity, name, parts, signal=name)
     code = status >> 8 & 0xFF
     parts = [_EXIT_CODE.integer(code)]
     if code:
         parts.append(_ERROR_TYPE.text(str(code)))
-    return process.INFO, str(code), parts
+    return Ending(process.INFO, str(code), parts, failed=code != 0)

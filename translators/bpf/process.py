@@ -106,10 +106,8 @@ def parent_cgroup_names(parent: Cgroup, own: Cgroup) -> list[bytes]:
     return parts
 
 
-def log_record(
-    event_name: str, time_ns: int, now_ns: int, *, severity: int, body: str, attributes: list[bytes]
-) -> bytes:
-    """Encode one ``log_records`` field of ScopeLogs."""
+def log_record(event_name: str, time_ns: int, now_ns: int, *, severity: int, body: str, said: bytes) -> bytes:
+    """Encode one ``log_records`` field of ScopeLogs; ``said`` are its encoded attributes, and its span's ids."""
     return wire.field(
         2,
         b"".join(
@@ -117,7 +115,7 @@ def log_record(
                 wire.fixed64_field(1, time_ns),
                 wire.number_field(2, severity),
                 wire.field(5, wire.any_string(body)),
-                *attributes,
+                said,
                 EVENT_TYPE.text(event_name),
                 wire.fixed64_field(11, now_ns),
                 wire.field(12, event_name.encode()),
