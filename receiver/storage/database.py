@@ -12,7 +12,7 @@ from receiver.errors import StartError
 from receiver.storage.directory import Directory
 from receiver.storage.recovery import finish, recover
 from receiver.storage.rows import COLUMNS, INSERT, Backlog, Committed, Group, Numbered, Row
-from receiver.storage.schema import PAGE_BYTES, connect, is_damage
+from receiver.storage.schema import connect, is_damage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +26,9 @@ _COMPACT_BELOW_BYTES = 4 << 20
 """A database file of the first size that holds less than the second is rewritten, which returns the space."""
 _ROW_BYTES = 256
 """What a row takes beside its data, about."""
-_SPARE_PAGES = 16
-"""What a commit may touch beside the pages of its rows."""
+_COMMIT_PAGES = 4
+_SPARE_PAGES = 32
+"""What a commit touches beside the pages of its rows, usually and at most."""
 
 _DELETE = "DELETE FROM batch WHERE id BETWEEN ? AND ?"
 _DELIVERED = "INSERT INTO delivered VALUES (?, ?) ON CONFLICT DO UPDATE SET event_ns = max(event_ns, excluded.event_ns)"
@@ -47,7 +48,6 @@ class Database:
         self._log_bytes = 0
         try:
             self._directory.acquire()
-            self._directory.release_reserve()
             try:
                 self._connection = self._opened(fsync=config.fsync)
             except BaseException:
@@ -57,6 +57,7 @@ class Database:
             raise StartError(
                 f"storage: cannot open {self._directory.database}: {error}; otelbee needs to write to this directory"
             ) from error
+        self._page_bytes = self._pragma("page_size")
         self._directory.has_reserve()
         found = self._connection.execute(
             "SELECT signal, source, count(*), sum(items), sum(length(data)), max(newest_event_ns), max(id)"
@@ -73,6 +74,7 @@ class Database:
         """Close the database and let others have the directory."""
         with suppress(sqlite3.Error):
             self._connection.close()
+        self._directory.has_reserve()  # the next start may be on a disk that others have filled
         self._directory.release()
 
     def commit(self, group: Group) -> Committed:
@@ -88,10 +90,9 @@ class Database:
                 if fits:
                     data_bytes += sum(len(row.data) for row in append)
                     rows += ((first + n, *row, zlib.crc32(row.data)) for n, row in enumerate(append))
-            self._transact(group, rows, data_bytes)
+            self._transact_again(group, rows, data_bytes)
         except (sqlite3.Error, OSError) as error:
-            self._directory.release_reserve()
-            rest = self._without_appends(group)
+            rest = self._stored_without_appends(group)
             return Committed([None] * len(group.appends), rest, str(error), self._is_log_long)
         self._last_id += len(rows)
         problem = "" if all(fitting) else "no space is left on its file system"
@@ -103,7 +104,7 @@ class Database:
         with suppress(OSError, sqlite3.Error):
             if self._directory.database.stat().st_size > _COMPACT_FROM_BYTES:
                 used_pages = self._pragma("page_count") - self._pragma("freelist_count")
-                if used_pages * PAGE_BYTES < _COMPACT_BELOW_BYTES:
+                if used_pages * self._page_bytes < _COMPACT_BELOW_BYTES:
                     self._connection.execute("VACUUM")
                     self._write_back()
 
@@ -138,10 +139,11 @@ class Database:
         finish(path)
         try:
             return connect(path, fsync=fsync)
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            recover(path, str(error))
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, sqlite3.Error) and is_damage(error):
+                recover(path, str(error))
+            else:
+                self._directory.release_reserve()  # where the disk is full, that is what it is for
         return connect(path, fsync=fsync)
 
     def _fitting(self, appends: Sequence[Sequence[Row]]) -> list[bool]:
@@ -149,11 +151,11 @@ class Database:
         if self._is_log_long and not self._write_back():
             return [False] * len(appends)
         size = sum(_size(append) for append in appends)
-        # Once for the log, once for the database.
-        if self._directory.has_reserve() and self._directory.free_bytes > 2 * size:
+        # Once for the log, once for the database, which has still to get what the log has already.
+        if self._directory.has_reserve() and self._directory.free_bytes > 2 * size + self._log_bytes:
             return [True] * len(appends)
         # Nothing but pages that the database has already and does not use.
-        pages = accumulate(sum(len(row.data) // (PAGE_BYTES - 4) + 2 for row in append) for append in appends)
+        pages = accumulate(sum(len(row.data) // (self._page_bytes - 4) + 2 for row in append) for append in appends)
         spare_pages = self._pragma("freelist_count") - _SPARE_PAGES
         return [needed_pages <= spare_pages for needed_pages in pages]
 
@@ -175,19 +177,26 @@ class Database:
                 if database.in_transaction:  # SQLite ends it by itself in some cases
                     database.execute("ROLLBACK")
             raise
-        self._log_bytes += _SPARE_PAGES // 4 * PAGE_BYTES + data_bytes + _ROW_BYTES * len(rows)
+        self._log_bytes += _COMMIT_PAGES * self._page_bytes + data_bytes + _ROW_BYTES * len(rows)
 
-    def _without_appends(self, group: Group) -> bool:
+    def _transact_again(self, group: Group, rows: Sequence[tuple[int | str | bytes, ...]], data_bytes: int = 0) -> None:
+        """Try once more with the log begun anew: where the disk is full, its file is the space there is."""
+        try:
+            self._transact(group, rows, data_bytes)
+        except (sqlite3.Error, OSError):
+            if not self._write_back():
+                raise
+            self._transact(group, rows, data_bytes)
+
+    def _stored_without_appends(self, group: Group) -> bool:
         if not group.deletions and not group.checkpoints:
             return True
-        for _ in range(2):
-            try:
-                self._transact(group, ())
-            except (sqlite3.Error, OSError):
-                self._write_back()
-            else:
-                return True
-        return False
+        self._directory.release_reserve()
+        try:
+            self._transact_again(group, ())
+        except (sqlite3.Error, OSError):
+            return False
+        return True
 
     def _write_back(self) -> bool:
         """Write the log back into the database, so that it begins anew; uses up the reserve where that is needed."""

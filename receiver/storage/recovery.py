@@ -27,7 +27,6 @@ _Columns = tuple[int, str, str, int, int, int, bytes, bytes, int]
 _CHUNK_ROWS = 64
 _MAX_MISSES = 100_000
 """How many ids without a row end the search above the last readable one: more than one damaged page can hide."""
-_SIDE_FILES = ("-wal", "-shm")
 
 
 def recover(path: Path, why: str) -> None:
@@ -42,11 +41,13 @@ def recover(path: Path, why: str) -> None:
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
     with closing(connect(new)) as target:
         if not _has_schema(path):
+            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             _replace_first_page(path, new, aside.with_name(f"{aside.name}.page1"))
         batches, items = _salvage(path, target)
-    for suffix in ("", *_SIDE_FILES):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    path.rename(aside)
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        log.rename(aside.with_name(f"{aside.name}-wal"))
     finish(path)
     _log.error(
         "storage: the database was damaged (%s). It is kept as %s; %d batches with %d items could be read and are"
@@ -61,6 +62,7 @@ def recover(path: Path, why: str) -> None:
 def finish(path: Path) -> None:
     """Put the recovered database in its place, where a recovery was interrupted just before that."""
     if not path.exists() and _in_progress(path).exists():
+        _remove(path)  # SQLite would take the other one's log for its own
         _in_progress(path).rename(path)
 
 
@@ -69,7 +71,7 @@ def _in_progress(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", "-journal", *_SIDE_FILES):
+    for suffix in ("", "-journal", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
@@ -88,8 +90,6 @@ def _replace_first_page(path: Path, template: Path, saved: Path) -> None:
 
     The header (https://www.sqlite.org/fileformat2.html#the_database_header) has the number of pages at offset 28.
     """
-    with closing(sqlite3.connect(template)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     first = bytearray(template.read_bytes()[:PAGE_BYTES])
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Stored as SQLite's ``user_version``. A newer one is left alone, the one before is migrated."""
 
-PAGE_BYTES = 16384
-"""Large enough that a batch of a megabyte is a chain of 64 pages, small enough that a commit of one record is cheap."""
+PAGE_BYTES = 8192
+"""Large enough that a batch of a megabyte is a short chain, small enough that a commit of one record is cheap."""
 
 _LOG_FILE_BYTES = 8 << 20
 """The file of the write-ahead log keeps up to so much when it begins anew: space that a full disk cannot refuse."""
@@ -46,7 +46,7 @@ _FROM_0 = (
     "ALTER TABLE batch RENAME TO batch_0",
     _TABLES[0],
     """INSERT INTO batch SELECT id, signal, coalesce(json_extract(parts, '$[0][0]'), ''), items, 0, 0,
-        (SELECT json_group_array(json_array(value ->> 0, value ->> 1, 0)) FROM json_each(batch_0.parts)),
+        CAST((SELECT json_group_array(json_array(value ->> 0, value ->> 1, 0)) FROM json_each(parts)) AS BLOB),
         data, crc32(data) FROM batch_0""",
     "DROP TABLE batch_0",
 )

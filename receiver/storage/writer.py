@@ -34,6 +34,10 @@ RETRY_S = 1.0
 """How long after a disk refused it is asked again, and what refused senders are told to wait."""
 
 
+_STEADY_S = 10.0
+"""A disk that refuses now and then is one problem, until it takes everything for so long."""
+
+
 class _Append(NamedTuple):
     rows: Sequence[Row]
     size: int
@@ -56,8 +60,10 @@ class _Save(NamedTuple):
 class Storage:
     """The database of one running otelbee; an async context manager."""
 
-    def __init__(self, config: Config) -> None:
-        """Keep the database where ``config`` says."""
+    def __init__(self, config: Config, *, steady_s: float = _STEADY_S) -> None:
+        """Keep the database where ``config`` says; a disk works again when it took everything for ``steady_s``."""
+        self._steady_s = steady_s
+        self._recovered: asyncio.TimerHandle | None = None
         self.problem = ""
         """Why the disk takes nothing now; empty when all is well."""
         self._config = config
@@ -78,8 +84,8 @@ class Storage:
         """Open the database. Raises :class:`~receiver.errors.StartError` with what to do."""
         try:
             self._database = await self._in_thread(Database, self._config)
-        except BaseException:
-            self._thread.shutdown(wait=False)
+        except Exception:
+            self._thread.shutdown()
             raise
         self._newest_event_ns = dict(self._database.delivered)
         self._writer = asyncio.create_task(self._write(), name="storage")
@@ -90,8 +96,9 @@ class Storage:
         self._closing = True
         self._work.set()
         await self._writer
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in (self._retry, self._recovered):
+            if timer is not None:
+                timer.cancel()
         for append in (*self._postponed, *self._appends):
             _refuse(append)
         for deletion in self._deletions:
@@ -228,11 +235,13 @@ class Storage:
 
     def _settle(self, appends: Sequence[_Append], committed: Committed) -> None:
         for append, first_id in zip(appends, committed.first_ids, strict=True):
+            if append.first_id.cancelled():
+                continue
             if first_id is not None:
                 for row in append.rows:
                     newest_ns = max(row.newest_event_ns, self._newest_event_ns.get(row.source, 0))
                     self._newest_event_ns[row.source] = newest_ns
-                append.first_id.set_result(first_id)  # never cancelled: its owner keeps it to itself
+                append.first_id.set_result(first_id)
             elif append.wait and not self._closing:
                 self._postponed.append(append)
             else:
@@ -240,13 +249,20 @@ class Storage:
 
     def _report(self, problem: str) -> None:
         """Note what the disk says; logged when it begins and when it ends."""
-        if problem and not self.problem:
+        if problem and self._recovered is not None:
+            self._recovered.cancel()
+            self._recovered = None
+        elif problem and not self.problem:
             _log.error("storage: %s takes nothing new until this ends: %s", self._config.directory, problem)
         elif self.problem and not problem:
-            _log.info("storage: %s works again", self._config.directory)
+            self._recovered = asyncio.get_running_loop().call_later(self._steady_s, self._say_recovered)
         self.problem = problem
         if problem and self._retry is None and not self._closing:
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._try_again)
+
+    def _say_recovered(self) -> None:
+        self._recovered = None
+        _log.info("storage: %s works again", self._config.directory)
 
     def _try_again(self) -> None:
         """Ask the disk once more for what it refused, and let others ask."""
@@ -277,5 +293,6 @@ class Checkpoint:
 
 
 def _refuse(append: _Append) -> None:
-    append.first_id.set_exception(QueueFull(RETRY_S))
-    append.first_id.exception()  # its owner may be gone
+    if not append.first_id.done():
+        append.first_id.set_exception(QueueFull(RETRY_S))
+        append.first_id.exception()  # its owner may be gone

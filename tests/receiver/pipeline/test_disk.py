@@ -62,11 +62,13 @@ async def test_backlog_is_sent_first(tmp_path: Path, telemetry: Telemetry, caplo
 async def test_acknowledged_is_forgotten(tmp_path: Path, telemetry: Telemetry, counter: Callable[..., float]) -> None:
     """What was delivered is neither on disk nor counted as held afterwards."""
     sink = Sink()
-    async with Storage(Config(directory=tmp_path)) as storage:
-        async with Pipeline(config(), sink, telemetry, storage) as pipeline:
-            await pipeline.put([logs("a"), logs("b")], wait=False)
-            await sink.until_has(2)
-            await until(lambda: counter("exporter_queue_size", data_type="logs") == 0)
+    async with (
+        Storage(Config(directory=tmp_path)) as storage,
+        Pipeline(config(), sink, telemetry, storage) as pipeline,
+    ):
+        await pipeline.put([logs("a"), logs("b")], wait=False)
+        await sink.until_has(2)
+        await until(lambda: counter("exporter_queue_size", data_type="logs") == 0)
     async with Storage(Config(directory=tmp_path)) as storage:
         assert storage.backlog == []
 
@@ -149,5 +151,5 @@ async def test_cancelled_put_is_whole(tmp_path: Path, telemetry: Telemetry, coun
         kept = await pipeline.put([logs("kept")], wait=True)
         assert kept.done()
         held = counter("exporter_queue_size", data_type="logs")
-        rows = [numbered for numbered in await storage.load("logs", 0, 100, 1 << 20)]
+        rows = list(await storage.load("logs", 0, 100, 1 << 20))
         assert sum(len(numbered.row.data) for numbered in rows) == held
