@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from receiver.errors import TryLater
+from receiver.intake import SourceIntake
 from receiver.memory import Config, MemoryGuard, container_limit, resident
-from tests.receiver.tiny import until
+from receiver.registry import share
+from receiver.telemetry import Telemetry
+from tests.receiver.tiny import LineTranslator, TinyQueue, until
+from translators.batch import Origin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +71,22 @@ async def test_who_waits_for_room_is_let_go_when_the_guard_stops() -> None:
     async with machine.guard(100) as guard:
         await until(lambda: guard.refusing)
     await guard.room()
+
+
+async def test_what_is_pulled_waits_while_memory_is_short() -> None:
+    """A source that may wait is not refused; it goes on by itself."""
+    machine, queue, shared = Machine(150, 10), TinyQueue(), share({}, "", None)
+    async with machine.guard(100) as guard:
+        intake = SourceIntake("tiny", LineTranslator(), queue, Telemetry(CollectorRegistry()), shared, memory=guard)
+        await until(lambda: guard.refusing)
+        with pytest.raises(TryLater):
+            await intake.emit("line", [b"pushed"], Origin(), wait=False)
+        pulled = asyncio.create_task(intake.emit("line", [b"pulled"], Origin(), wait=True))
+        done, _ = await asyncio.wait({pulled}, timeout=0.1)
+        assert not done
+        machine.resident_mib = 50
+        assert (await pulled).accepted == 1
+        assert queue.held == 1
 
 
 async def test_without_a_limit_nothing_is_refused() -> None:

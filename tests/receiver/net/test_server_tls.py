@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -138,8 +139,6 @@ async def test_replaced_certificates_are_used_without_a_restart(
 
 
 async def _until_true(condition: Any) -> None:
-    import asyncio  # noqa: PLC0415 - only here
-
     async with asyncio.timeout(10):
         while not await condition():  # noqa: ASYNC110 - another process would be asked the same way
             await asyncio.sleep(0.1)

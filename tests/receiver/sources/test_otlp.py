@@ -115,6 +115,17 @@ async def test_a_large_compressed_body_passes_and_leaves_no_room_taken() -> None
         assert [batch.items for batch in source.queue.batches] == [20_000] * 2
 
 
+async def test_only_large_requests_are_checked_beside_the_event_loop() -> None:
+    """A thread costs more than a small request."""
+    async with running(GRPC) as source:
+        await export(source.address("grpc"), logs(100))
+        assert source.intake._worker is not None
+        assert not source.intake._worker._threads
+        await export(source.address("grpc"), logs(20_000, "y" * 20))
+        assert len(source.intake._worker._threads) == 1
+        assert [batch.items for batch in source.queue.batches] == [100, 20_000]
+
+
 async def test_a_chunked_body_passes() -> None:
     """A body need not say its length beforehand."""
 
