@@ -16,6 +16,7 @@ from receiver.net.backoff import Backoff
 from receiver.net.grpc import channel, parse_endpoint, unary
 from receiver.net.status import StreamError
 from receiver.net.stream import open_stream
+from receiver.sources.tetragon.ancestry import Ancestry
 from receiver.sources.tetragon.diagnosis import connection_problem, refusal, stream_problem
 from receiver.sources.tetragon.discovery import DiscoveryError, Problem, discovered_address
 from translators.batch import Exclude, Origin
@@ -48,7 +49,7 @@ class Timing(NamedTuple):
 
     backoff: Backoff = Backoff()
     deadline_s: float = 5.0
-    """For GetVersion, which the agent answers from memory."""
+    """For GetVersion and GetDebug, which the agent answers from memory."""
     settle_s: float = 1.0
     """A stream without events counts as open after this long: the agent sends no headers before its first event."""
 
@@ -73,6 +74,7 @@ class Source:
         self._timing = timing
         self._request = config.filters.request()
         self._exclude = Exclude()
+        self._ancestry = Ancestry()
         self._open = False
         self._stream: Stream | None = None
         self._loss: _Loss | None = None
@@ -132,7 +134,11 @@ class Source:
                     return stream_problem(error, endpoint, 0)
                 except StartError as error:
                     return Problem("tls_files", str(error))
-                return await self._read(intake, stream, endpoint, version)
+                origin = Origin(peer_version=version, exclude=self._exclude)
+                if config.process_spans:
+                    # The stream is open: what starts from now on will be in it.
+                    await self._ancestry.hand_on(connection, intake, origin, self._timing.deadline_s)
+                return await self._read(intake, stream, endpoint, origin)
 
     def _get_events(self, endpoint: str) -> AbstractAsyncContextManager[Stream]:
         config, target = self._config, parse_endpoint(endpoint)
@@ -147,9 +153,9 @@ class Source:
             server_hostname=config.tls.server_name_override,
         )
 
-    async def _read(self, intake: Intake, stream: Stream, endpoint: str, version: str) -> Problem:
+    async def _read(self, intake: Intake, stream: Stream, endpoint: str, origin: Origin) -> Problem:
         """Read one stream to its end; return why it ended."""
-        origin = Origin(peer_version=version, exclude=self._exclude)
+        version = origin.peer_version
         connected = f"connected to {endpoint}" + (f", Tetragon {version}" if version else "")
         asked_s, events = asyncio.get_running_loop().time(), 0
         self._open, self._stream = False, stream

@@ -57,6 +57,8 @@ class Agent:
         self.sent = 0
         self.port = 0
         self.version = "v1.7.0"
+        self.processes: list[tetragon_pb2.Process] | None = None
+        """Its process cache; None for an agent that does not tell it."""
         self._script = script
         self._credentials = credentials
         self._server: grpc.aio.Server | None = None
@@ -66,6 +68,7 @@ class Agent:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         handlers = {
             "GetVersion": grpc.unary_unary_rpc_method_handler(self._get_version),
+            "GetDebug": grpc.unary_unary_rpc_method_handler(self._get_debug),
             "GetEvents": grpc.unary_stream_rpc_method_handler(self._get_events),
         }
         handler = grpc.method_handlers_generic_handler("tetragon.FineGuidanceSensors", handlers)
@@ -95,6 +98,15 @@ class Agent:
         del request, context
         return tetragon_pb2.GetVersionResponse(version=self.version).SerializeToString()
 
+    async def _get_debug(self, request: bytes, context: Context) -> bytes:
+        asked = tetragon_pb2.GetDebugRequest.FromString(request)
+        if self.processes is None or asked.flag != tetragon_pb2.CONFIG_FLAG_DUMP_PROCESS_CACHE:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method GetDebug")
+        answer = tetragon_pb2.GetDebugResponse(flag=asked.flag)
+        for process in self.processes or ():
+            answer.processes.processes.add(process=process, color="inUse")
+        return answer.SerializeToString()
+
     async def _get_events(self, request: bytes, context: Context) -> AsyncGenerator[bytes, None]:
         self.requests.append(tetragon_pb2.GetEventsRequest.FromString(request))
         async for item in self._script(self, context):
@@ -109,6 +121,7 @@ class Collected:
         self.has_started = False
         self.states: list[tuple[bool, str]] = []
         self.records: list[bytes] = []
+        self.processes: list[bytes] = []
         self.batches: list[int] = []
         self.kinds: set[tuple[str, bool]] = set()
         self.origins: list[Origin] = []
@@ -141,6 +154,9 @@ class Collected:
         self._changed.set()
         await self.room.wait()
         self.kinds.add((kind, wait))
+        if kind == "processes":
+            self.processes += records
+            return Outcome(0, (), asyncio.get_running_loop().create_future())
         self.records += records
         self.batches.append(len(records))
         self.origins.append(origin)
