@@ -125,12 +125,6 @@ class Program:
         assert self._process is not None
         return self._process.wait(deadline_s)
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None
-        return self._process.pid
-
     def signal(self, number: int) -> None:
         """Send it a signal."""
         assert self._process is not None
@@ -168,12 +162,14 @@ class Collector(Program):
         processors: Mapping[str, Any] | None = None,
         extensions: Mapping[str, Any] | None = None,
         signals: Sequence[str] = ("logs",),
+        port: int | None = None,
     ) -> None:
         """Write its configuration; ``receiver`` adds to the settings of the OTLP receiver's gRPC server.
 
         ``processors`` are those of every pipeline, in this order; there is a pipeline for each of ``signals``.
+        ``port`` is where it listens, a free one otherwise.
         """
-        self.port, self._health = free_port(), free_port()
+        self.port, self._health = port or free_port(), free_port()
         self.json, self.proto = folder / "collector.jsonl", folder / "collector.pb"
         self._records: list[Any] = []
         self._read = 0
@@ -310,6 +306,10 @@ class Otelbee(Program):
         """The sum of a metric's samples that carry ``labels``; 0 when there are none."""
         wanted = {f'{key}="{value}"' for key, value in labels.items()}
         return sum(value for sample, have, value in self._samples() if sample == name and wanted <= have)
+
+    def metric_names(self, name: str) -> list[str]:
+        """The label sets of a metric, as they are written."""
+        return [",".join(sorted(labels)) for sample, labels, _ in self._samples() if sample == name]
 
     def _samples(self) -> Iterator[tuple[str, set[str], float]]:
         with _HTTP.open(f"http://{self._own}/metrics", timeout=5) as response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -185,6 +186,31 @@ async def test_a_stop_does_not_wait_for_ever(free_port: Callable[[], int], caplo
         await running.stop()
         assert asyncio.get_running_loop().time() - began < 3
     assert "dropped 1 items of logs" in caplog.text
+
+
+async def test_a_stop_does_not_wait_for_a_source_that_ignores_it(
+    tmp_path: Path, free_port: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such a source costs half of shutdown_timeout and is named; what it emitted before is delivered all the same."""
+    release, ended = asyncio.Event(), asyncio.Event()
+
+    async def ignore(intake: Intake) -> None:
+        await emit_one(intake)
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        ended.set()
+        raise asyncio.CancelledError
+
+    running = Service({"a": ignore}, tmp_path / "out", f"127.0.0.1:{free_port()}", timeout_s=2)
+    await running.until_ready_says(200)
+    began = asyncio.get_running_loop().time()
+    await running.stop()
+    assert asyncio.get_running_loop().time() - began < 2
+    assert "source tiny/a did not stop within 1.0 s and is left behind" in caplog.text
+    assert bodies(tmp_path / "out") == ["one"]
+    release.set()
+    await ended.wait()
 
 
 async def test_a_source_that_cannot_start_is_a_start_error(tmp_path: Path, free_port: Callable[[], int]) -> None:
