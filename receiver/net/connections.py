@@ -104,7 +104,9 @@ class Connections(web.Server):
 
     async def _room(self) -> None:
         if self._free.locked() and self._idle:
-            next(iter(self._idle)).force_close()
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            longest.force_close()
         await self._free.acquire()
 
     async def _begin(self, connection: socket.socket) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -10,13 +11,17 @@ from typing import TYPE_CHECKING, Final
 from receiver.errors import Malformed
 from receiver.net import grpc_server, http_server
 from receiver.net.gate import Gate
+from receiver.net.grpc import is_loopback
 from receiver.net.inflight import InFlight
+from receiver.net.listen import split_address
 from translators.batch import Origin
 
 if TYPE_CHECKING:
     from receiver.net.gate import Sender
-    from receiver.sources.otlp.config import Config
+    from receiver.sources.otlp.config import Config, Protocols
     from receiver.types import Checkpoint, Intake
+
+_log = logging.getLogger(__name__)
 
 METHODS: Final = {
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
@@ -58,6 +63,7 @@ class Source:
                 routes = {PATHS[signal]: partial(self._receive, intake, signal) for signal in PATHS}
                 address = await stack.enter_async_context(http_server.serve(protocols.http, gate, routes))
                 addresses.append(f"http {address}")
+            _warn_if_open(protocols)
             intake.started(", ".join(addresses))
             intake.state(up=True, reason="listening")
             await asyncio.Event().wait()
@@ -74,3 +80,19 @@ class Source:
         if outcome.rejected:
             raise Malformed(outcome.rejected[0].message)
         return _SUCCESS
+
+
+def _warn_if_open(protocols: Protocols) -> None:
+    """Say once, at the start, what a listener for other machines leaves open."""
+    for name, config in (("grpc", protocols.grpc), ("http", protocols.http)):
+        if config is None or is_loopback(split_address(config.endpoint)[0]):
+            continue
+        known = config.auth is not None or (config.tls is not None and config.tls.client_ca_file is not None)
+        if not known:
+            _log.warning(
+                "%s %s can be reached from other machines, and anybody may send; set auth, or tls.client_ca_file",
+                name,
+                config.endpoint,
+            )
+        elif config.tls is None:
+            _log.warning("%s %s receives secrets from other machines in plain text; set tls", name, config.endpoint)

@@ -347,6 +347,20 @@ async def test_a_taken_port_is_a_start_error() -> None:
                     pass
 
 
+async def test_a_listener_for_other_machines_says_what_it_leaves_open(
+    tokens: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once at the start; on localhost there is nothing to say."""
+    wide = {"endpoint": "0.0.0.0:0"}
+    protocols = {"grpc": wide, "http": {**wide, "auth": {"bearertokenauth": {"filename": str(tokens)}}}}
+    async with running(protocols), running(BOTH):
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [
+        "grpc 0.0.0.0:0 can be reached from other machines, and anybody may send; set auth, or tls.client_ca_file",
+        "http 0.0.0.0:0 receives secrets from other machines in plain text; set tls",
+    ]
+
+
 async def test_requests_under_way_end_when_the_source_stops() -> None:
     """What the queue has is acknowledged."""
     async with running(BOTH) as source:
