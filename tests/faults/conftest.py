@@ -1,0 +1,42 @@
+"""The fixture of the fault tests, and the table that a run ends with."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import must_have
+from tests.faults.account import TABLE, lines
+from tests.faults.parts import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def fault(tmp_path: Path, peers: None) -> Iterator[Fault]:  # noqa: ARG001 - the fixture that builds them
+    """A fault, whose processes are ended after the test."""
+    with ExitStack() as stack:
+        yield Fault(tmp_path, stack)
+
+
+@pytest.fixture
+def root() -> None:
+    """The test may mount a file system; skips where that is not so, fails where CI needs it."""
+    if os.geteuid():
+        reason = "needs root, for a file system of its own"
+        if must_have("ROOT"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what became of every record."""
+    if TABLE:
+        terminalreporter.section("faults")
+        for line in lines(TABLE):
+            terminalreporter.write_line(line)

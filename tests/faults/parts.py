@@ -1,0 +1,240 @@
+"""The processes of a fault and the account of it: senders, otelbee, and what stands behind it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from peers.processes import Collector, Otelbee, Program, free_port, until
+
+from tests.faults.account import TABLE, Ids, Ledger, Row, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+LIMIT_MIB = 192
+"""``memory_limiter: limit_mib`` of every otelbee here, and what none may exceed even for a moment."""
+SETTLE_S = 60.0
+"""For everything to arrive after a fault."""
+
+
+class Sender(Program):
+    """The push load (:mod:`tests.faults.sender`)."""
+
+    def __init__(self, folder: Path, endpoint: str, name: str, **load: Any) -> None:
+        """Send to ``endpoint``; ``load`` is the rest of its :class:`~tests.faults.sender.Load`."""
+        self.ledger = Ledger(folder / f"{name}.ledger")
+        settings = {"ledger": str(folder / f"{name}.ledger"), "endpoint": endpoint, "name": name, **load}
+        super().__init__(name, [sys.executable, "-m", "tests.faults.sender", json.dumps(settings)], folder)
+
+    def acknowledged(self, more: int, deadline_s: float = SETTLE_S) -> None:
+        """Wait until so many more records are acknowledged."""
+        goal = len(self.ledger.acknowledged) + more
+        self.until(lambda: len(self.ledger.acknowledged) >= goal, f"{more} more are acknowledged", deadline_s)
+
+
+class Scripted(Program):
+    """A next stage that answers by a script (:mod:`tests.faults.scripted`)."""
+
+    def __init__(self, folder: Path, **answer: Any) -> None:
+        """Begin with ``answer``."""
+        self.port = free_port()
+        self._script, self.arrivals = folder / "script.json", folder / "arrivals.pb"
+        self.answer(**answer)
+        module = [sys.executable, "-m", "tests.faults.scripted"]
+        super().__init__("scripted", [*module, str(self.port), self._script, self.arrivals], folder)
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    def answer(self, **answer: Any) -> None:
+        """Answer so from now on; nothing means success."""
+        new = self._script.with_suffix(".new")
+        new.write_text(json.dumps(answer))
+        new.replace(self._script)
+
+    def answered(self, answer: str) -> list[dict[str, Any]]:
+        """The requests with this answer so far: a status, or ``silence``."""
+        lines = [line for line in self.output().splitlines(keepends=True) if line.endswith("\n")]
+        return [said for said in map(json.loads, lines) if said["answer"] == answer]
+
+
+class Proxy(Program):
+    """Resets connections in the middle of a request (:mod:`tests.faults.proxy`)."""
+
+    def __init__(self, folder: Path, target: int, *, cuts: int, seed: int) -> None:
+        """Stand before ``target``, a port."""
+        self.port = free_port()
+        numbers = map(str, (self.port, target, cuts, seed))
+        super().__init__(f"proxy-{target}", [sys.executable, "-m", "tests.faults.proxy", *numbers], folder)
+
+    @property
+    def cuts(self) -> int:
+        """How many connections it has reset."""
+        return self.output().count("reset after")
+
+
+class Fault:
+    """One fault: starts its processes, and says in the end what became of every record."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        """Keep all files in ``folder``; ``stack`` ends what was started."""
+        self.folder = folder
+        self.dead_letter = folder / "dead_letter.jsonl"
+        self._enter: Callable[[Any], Any] = stack.enter_context
+        self._senders: list[Sender] = []
+        self._delivered: list[Ids] = []
+        self._dead = Ids(self.dead_letter)
+        self._peak_bytes = 0
+        self._begun_s = time.monotonic()
+        self._pid = 0
+        self.otelbee: Otelbee
+        self.grpc_port, self.http_port = free_port(), free_port()
+
+    def collector(self, **settings: Any) -> Collector:
+        """Start the Collector; for ``settings`` see :class:`~peers.processes.Collector`."""
+        collector = Collector(self.folder, **settings)
+        self._delivered.append(Ids(collector.proto))
+        self._enter(collector)
+        return collector
+
+    def collector_again(self, before: Collector, **settings: Any) -> Collector:
+        """Start another Collector in the place of one that was ended, with other settings."""
+        collector = Collector(self.folder, port=before.port, **settings)
+        self._enter(collector)
+        return collector
+
+    def scripted(self, **answer: Any) -> Scripted:
+        """Start a server that answers so."""
+        scripted = Scripted(self.folder, **answer)
+        self._delivered.append(Ids(scripted.arrivals))
+        self._enter(scripted)
+        return scripted
+
+    def proxy(self, target: int, *, cuts: int, seed: int) -> Proxy:
+        """Start a proxy that resets."""
+        proxy: Proxy = self._enter(Proxy(self.folder, target, cuts=cuts, seed=seed))
+        return proxy
+
+    def run(
+        self,
+        endpoint: str,
+        *,
+        exporter: Mapping[str, Any] | None = None,
+        queue: Mapping[str, Any] | None = None,
+        retry: Mapping[str, Any] | None = None,
+        grpc: Mapping[str, Any] | None = None,
+        http: Mapping[str, Any] | None = None,
+        storage: Path | None = None,
+    ) -> Otelbee:
+        """Start otelbee before ``endpoint``, with intervals for people who wait for tests."""
+        retrying = {"initial_interval": "200ms", "max_interval": "1s", **(retry or {})}
+        queueing = {"queue_size": "32MiB", "batch": {"flush_timeout": "50ms", "max_size": "1MiB"}, **(queue or {})}
+        protocols = {
+            "grpc": {"endpoint": f"127.0.0.1:{self.grpc_port}", **(grpc or {})},
+            "http": {"endpoint": f"127.0.0.1:{self.http_port}", **(http or {})},
+        }
+        otlp_grpc = {
+            "endpoint": endpoint,
+            "tls": {"insecure": True},
+            "timeout": "2s",
+            "retry_on_failure": retrying,
+            "sending_queue": queueing,
+            "dead_letter": str(self.dead_letter),
+            **(exporter or {}),
+        }
+        config = {
+            "sources": {"otlp": {"protocols": protocols}},
+            "exporter": {"otlp_grpc": otlp_grpc},
+            "memory_limiter": {"limit_mib": LIMIT_MIB},
+            **({"storage": str(storage)} if storage else {}),
+        }
+        self.otelbee = Otelbee(self.folder, config)
+        self._enter(self.otelbee)
+        self._pid = self.otelbee.pid
+        return self.otelbee
+
+    def kill_otelbee(self) -> None:
+        """End otelbee with SIGKILL; its peak is noted before."""
+        self._note_peak()
+        self.otelbee.kill()
+
+    def sender(self, name: str = "logs", *, protocol: str = "grpc", endpoint: str = "", **load: Any) -> Sender:
+        """Start to send to otelbee."""
+        port = self.grpc_port if protocol == "grpc" else self.http_port
+        sender = Sender(self.folder, endpoint or f"127.0.0.1:{port}", name, protocol=protocol, **load)
+        self._senders.append(sender)
+        self._enter(sender)
+        return sender
+
+    def acknowledged(self) -> set[bytes]:
+        """What all senders together were told is safe."""
+        return set().union(*(sender.ledger.acknowledged for sender in self._senders))
+
+    def delivered(self) -> set[bytes]:
+        """What the next stage has."""
+        return set().union(*(ids.all() for ids in self._delivered))
+
+    def put_aside(self) -> set[bytes]:
+        """What is in ``dead_letter``."""
+        return self._dead.all()
+
+    def arrives(self, more: int, deadline_s: float = SETTLE_S) -> None:
+        """Wait until so many more records are delivered."""
+        goal = len(self.delivered()) + more
+        self.otelbee.until(lambda: len(self.delivered()) >= goal, f"{more} more are delivered", deadline_s)
+
+    def survived(self, fault: str, *, storage: Path | None = None, restarted: bool = False) -> Row:
+        """Stop sending, wait until nothing is on its way, and see that nothing is lost.
+
+        Args:
+            fault: Names the row of the table.
+            storage: Where otelbee, which does not run any more, keeps its queue.
+            restarted: The test itself has restarted otelbee.
+        """
+        for sender in self._senders:
+            assert sender.stop(SETTLE_S) == 0, sender.errors()[-2000:]
+        acknowledged = self.acknowledged()
+
+        def missing() -> set[bytes]:
+            return acknowledged - self.delivered() - self._dead.all()
+
+        queued: set[bytes] = set()
+        if self.otelbee.running:
+            try:
+                until(lambda: not missing(), "everything acknowledged to arrive", SETTLE_S)
+            except TimeoutError:
+                queued = set()  # the row says what is lost
+            self._note_peak()
+        if storage is not None:
+            queued = stored(storage)
+        row = Row(
+            fault,
+            len(set().union(*(sender.ledger.sent for sender in self._senders))),
+            len(acknowledged),
+            len(self.delivered()),
+            sum(ids.duplicated for ids in self._delivered),
+            len(missing() - queued),
+            len(self._dead.all()),
+            self._peak_bytes / 2**20,
+            LIMIT_MIB,
+            time.monotonic() - self._begun_s,
+        )
+        TABLE.append(row)
+        assert row.acknowledged, "nothing was acknowledged: this was no test"
+        assert not row.lost, f"{row.lost} records lost, for example {sorted(missing() - queued)[:3]}"
+        assert row.peak_mib <= LIMIT_MIB, f"{row.peak_mib:.0f} MiB of memory, {LIMIT_MIB} MiB are allowed"
+        if not restarted:
+            assert self.otelbee.running, "otelbee ended"
+            assert self.otelbee.pid == self._pid
+            assert self.otelbee.ready(), "otelbee is not ready after the fault"
+        return row
+
+    def _note_peak(self) -> None:
+        self._peak_bytes = max(self._peak_bytes, self.otelbee.peak_bytes)
