@@ -9,13 +9,14 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from receiver.errors import StartError
+from receiver.storage import statements
 from receiver.storage.directory import Directory
 from receiver.storage.recovery import finish, recover
-from receiver.storage.rows import COLUMNS, INSERT, Backlog, Committed, Group, Numbered, Row
+from receiver.storage.rows import Backlog, Committed, Group, Numbered, Row
 from receiver.storage.schema import connect, is_damage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from receiver.storage.config import Config
 
@@ -29,10 +30,6 @@ _ROW_BYTES = 256
 _COMMIT_PAGES = 4
 _SPARE_PAGES = 32
 """What a commit touches beside the pages of its rows, usually and at most."""
-
-_DELETE = "DELETE FROM batch WHERE id BETWEEN ? AND ?"
-_DELIVERED = "INSERT INTO delivered VALUES (?, ?) ON CONFLICT DO UPDATE SET event_ns = max(event_ns, excluded.event_ns)"
-_CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?)"
 
 
 class Database:
@@ -80,7 +77,7 @@ class Database:
     def commit(self, group: Group) -> Committed:
         """Store a group: all of it where there is space, else what needs little."""
         first_ids: list[int | None] = []
-        rows: list[tuple[int | str | bytes, ...]] = []
+        rows: list[tuple[statements.Value, ...]] = []
         data_bytes = 0
         try:
             fitting = self._fitting(group.appends) if group.appends else []
@@ -111,7 +108,7 @@ class Database:
     def load(self, signal: str, after: int, until: int, max_bytes: int) -> list[Numbered]:
         """Read the rows of a signal with ids in (after, until], in order: at least one, then up to ``max_bytes``."""
         rows = self._connection.execute(
-            f"SELECT {COLUMNS} FROM batch WHERE id > ? AND id <= ? AND signal = ? ORDER BY id",  # noqa: S608 - a constant
+            f"SELECT {statements.COLUMNS} FROM batch WHERE id > ? AND id <= ? AND signal = ? ORDER BY id",  # noqa: S608 - a constant
             (after, until, signal),
         )
         loaded: list[Numbered] = []
@@ -159,19 +156,13 @@ class Database:
         spare_pages = self._pragma("freelist_count") - _SPARE_PAGES
         return [needed_pages <= spare_pages for needed_pages in pages]
 
-    def _transact(self, group: Group, rows: Sequence[tuple[int | str | bytes, ...]], data_bytes: int = 0) -> None:
-        database = self._connection
-        database.execute("BEGIN IMMEDIATE")
+    def _transact(self, group: Group, rows: Sequence[tuple[statements.Value, ...]], data_bytes: int = 0) -> None:
+        database, todo = self._connection, statements.of(group, rows)
         try:
-            if group.deletions:
-                database.executemany(_DELETE, _ranges(group.deletions))
-            if rows:
-                database.executemany(INSERT, rows)
-            if group.delivered:
-                database.executemany(_DELIVERED, group.delivered.items())
-            if group.checkpoints:
-                database.executemany(_CHECKPOINT, group.checkpoints.items())
-            database.execute("COMMIT")
+            if len(todo) > 1:
+                todo = [("BEGIN IMMEDIATE", ()), *todo, ("COMMIT", ())]
+            for statement, values in todo:
+                database.execute(statement, values)
         except BaseException:
             with suppress(sqlite3.Error):
                 if database.in_transaction:  # SQLite ends it by itself in some cases
@@ -179,7 +170,7 @@ class Database:
             raise
         self._log_bytes += _COMMIT_PAGES * self._page_bytes + data_bytes + _ROW_BYTES * len(rows)
 
-    def _transact_again(self, group: Group, rows: Sequence[tuple[int | str | bytes, ...]], data_bytes: int = 0) -> None:
+    def _transact_again(self, group: Group, rows: Sequence[tuple[statements.Value, ...]], data_bytes: int = 0) -> None:
         """Try once more with the log begun anew: where the disk is full, its file is the space there is."""
         try:
             self._transact(group, rows, data_bytes)
@@ -218,17 +209,3 @@ class Database:
 
 def _size(rows: Iterable[Row]) -> int:
     return sum(_ROW_BYTES + len(row.data) for row in rows)
-
-
-def _ranges(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The first and the last of each run of consecutive ids."""
-    first = last = None
-    for one in sorted(ids):
-        if first is None or last is None:
-            first = one
-        elif one != last + 1:
-            yield first, last
-            first = one
-        last = one
-    if first is not None and last is not None:
-        yield first, last

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from receiver.storage.rows import COLUMNS, INSERT
 from receiver.storage.schema import PAGE_BYTES, connect, is_damage, open_read_only
+from receiver.storage.statements import COLUMNS, insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,9 +115,8 @@ def _salvage(path: Path, target: sqlite3.Connection) -> tuple[int, int]:
                     target.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", row)  # noqa: S608 - a constant
         rows = _rows(damaged)
         while chunk := list(islice(rows, _CHUNK_ROWS)):
-            target.execute("BEGIN IMMEDIATE")
-            target.executemany(INSERT, chunk)
-            target.execute("COMMIT")
+            for statement, values in insert(chunk):
+                target.execute(statement, values)
             batches += len(chunk)
             items += sum(row[3] for row in chunk)
     return batches, items

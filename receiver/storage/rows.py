@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COLUMNS = "id, signal, source, items, newest_event_ns, arrived_ns, parts, data, crc32"
-INSERT = f"INSERT INTO batch ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - a constant
-
 
 class Row(NamedTuple):
     """A batch as it is stored."""
