@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from receiver.intake import SourceIntake
+    from receiver.storage import Storage
     from receiver.telemetry import Telemetry
 
 
@@ -29,14 +30,19 @@ class Health:
         self.telemetry = telemetry
         self.sources: Mapping[str, SourceIntake] = {}
         """By instance name."""
+        self.storage: Storage | None = None
+        """Where the queues are, if not in memory."""
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Whether otelbee is ready, and why: a peer that is away is in the body, but no reason to be not ready."""
         queues = self.telemetry.queues()
         full = [signal.value for signal, level in queues.items() if level.size_bytes >= level.capacity_bytes]
-        ready = self.phase == "running" and not full
+        problems = [f"queue full: {', '.join(full)}"] if full else []
+        if self.storage is not None and self.storage.problem:
+            problems.append(f"storage: {self.storage.problem}")
+        ready = self.phase == "running" and not problems
         return ready, {
-            "status": "ready" if ready else f"queue full: {', '.join(full)}" if full else self.phase,
+            "status": "ready" if ready else "; ".join(problems) or self.phase,
             "version": VERSION,
             "sources": {
                 name: {
@@ -48,6 +54,7 @@ class Health:
                 for name, intake in self.sources.items()
             },
             "queue": {signal.value: level._asdict() for signal, level in queues.items()},
+            "held": {signal.value: remedy for signal, remedy in self.telemetry.remedies().items()},
         }
 
 

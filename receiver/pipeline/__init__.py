@@ -129,6 +129,7 @@ class Pipeline:
         """
         for lane in self._lanes.values():
             lane.queue.close()
+        self._delivery.stop_waiting()
         if self._consumers:
             await asyncio.wait(self._consumers, timeout=deadline_s)
             for consumer in self._consumers:

@@ -66,10 +66,15 @@ class Delivery:
         self._telemetry = telemetry
         self._max_bytes = max_bytes
         self._dead_letter = dead_letter
-        self._holds = {signal: Hold(exporter, signal, telemetry, held) for signal in Signal}
+        self._stopping = asyncio.Event()
+        self._holds = {signal: Hold(exporter, signal, telemetry, held, self._stopping) for signal in Signal}
         self._logged_s: dict[tuple[Signal, str], float] = {}
         self.unsent: Counter[Signal] = Counter()
         """Items of deliveries that were cancelled."""
+
+    def stop_waiting(self) -> None:
+        """Try what is held once more, now, and then cancel it."""
+        self._stopping.set()
 
     async def deliver(self, batch: Batch) -> None:
         """Send a batch of any size; returns when all of it was delivered, put aside or dropped."""

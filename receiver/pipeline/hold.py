@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -29,12 +30,20 @@ class Hold:
     that begins, when its reason changes, and when it is over.
     """
 
-    def __init__(self, exporter: Exporter, signal: Signal, telemetry: Telemetry, backoff: Backoff = HELD) -> None:
-        """Send to ``exporter``."""
+    def __init__(
+        self,
+        exporter: Exporter,
+        signal: Signal,
+        telemetry: Telemetry,
+        backoff: Backoff = HELD,
+        stopping: asyncio.Event | None = None,
+    ) -> None:
+        """Send to ``exporter``; once ``stopping`` is set, what is held is tried once more and then cancelled."""
         self._exporter = exporter
         self._signal = signal
         self._telemetry = telemetry
         self._backoff = backoff
+        self._stopping = stopping or asyncio.Event()
         self._turn = asyncio.Lock()
         """Taken while the signal is held."""
         self._ends = 0
@@ -45,6 +54,7 @@ class Hold:
         """Export; whether it had to wait for a hold to end.
 
         Raises:
+            asyncio.CancelledError: It is held, and a stop does not wait for what only a person can end.
             ExportError: Every end but :class:`~receiver.errors.Held`. An empty request is never
                 :class:`~receiver.errors.Permanent`: what is refused with nothing in it is not refused for its data.
         """
@@ -86,7 +96,7 @@ class Hold:
         try:
             while held is not None:
                 self._report(held)
-                await _pause(held, next(delays_s))
+                await self._pause(held, next(delays_s))
                 held = await self._attempt(batch)
         except Exception:  # but when it is cancelled, who waits behind it takes its place
             self._end()
@@ -105,13 +115,14 @@ class Hold:
         self._telemetry.held(self._signal, "")
         _log.info("Exporting %s is held no more", self._signal)
 
-
-async def _pause(error: Held, delay_s: float) -> None:
-    """Wait, but not longer than until something was put right that is known to matter."""
-    if error.cured is None:
-        await asyncio.sleep(delay_s)
-        return
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + delay_s
-    while (left_s := end_s - loop.time()) > 0 and not error.cured():  # noqa: ASYNC110 - a file's change is no event here
-        await asyncio.sleep(min(left_s, _LOOK_S))
+    async def _pause(self, error: Held, delay_s: float) -> None:
+        """Wait, but not longer than until something was put right that is known to matter, or a stop begins."""
+        if self._stopping.is_set():
+            raise asyncio.CancelledError
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + delay_s
+        while (left_s := end_s - loop.time()) > 0 and not (error.cured is not None and error.cured()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s if error.cured is None else min(left_s, _LOOK_S)):
+                    await self._stopping.wait()
+                    return

@@ -83,6 +83,16 @@ async def test_a_peer_that_is_away_is_no_reason_to_be_not_ready(served: Served) 
     }
 
 
+async def test_what_is_held_says_what_to_do(served: Served) -> None:
+    """By signal, in the body only, while it lasts."""
+    served.health.phase = "running"
+    served.telemetry.held(Signal.TRACES, "add a traces pipeline")
+    status, _, body = await served.get("/ready")
+    assert (status, body["held"]) == (200, {"traces": "add a traces pipeline"})
+    served.telemetry.held(Signal.TRACES, "")
+    assert (await served.get("/ready"))[2]["held"] == {}
+
+
 async def test_a_full_queue_is(served: Served) -> None:
     """Not ready while the queue of a signal accepts nothing; the body names it and shows all levels, in bytes."""
     served.health.phase = "running"

@@ -113,3 +113,17 @@ async def test_request_that_was_under_way_follows_at_once(
     assert await asyncio.gather(*both) == [True, True]
     assert len(sink.tried) == 4
     assert len(caplog.records) == 1
+
+
+async def test_stop_tries_once_more_and_ends(telemetry: Telemetry) -> None:
+    """A stop does not wait for a person: what is still held is cancelled, what is taken now is not."""
+    stopping = asyncio.Event()
+    sink = Sink(refused(), refused())
+    hold = Hold(sink, Signal.LOGS, telemetry, NEVER, stopping)
+    both = [asyncio.create_task(hold.export(logs(name))) for name in "ab"]
+    await sink.until_tried(1)
+    stopping.set()
+    ends = await asyncio.gather(*both, return_exceptions=True)
+    assert isinstance(ends[0], asyncio.CancelledError)
+    assert ends[1] is True
+    assert sink.batches == [logs("b")]
