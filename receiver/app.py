@@ -67,7 +67,7 @@ async def run(
         address = await stack.enter_async_context(health.serve(state, config.telemetry.endpoint))
         _log.info("Health and metrics are served at http://%s", address)
         await stack.enter_async_context(notify.watchdog())
-        storage = await stack.enter_async_context(Storage(config.storage)) if config.storage else None
+        state.storage = storage = await stack.enter_async_context(Storage(config.storage)) if config.storage else None
         exporter = Replaceable(build_exporter(config))
         stack.push_async_callback(exporter.close)
         pipeline = await stack.enter_async_context(_pipeline(config, exporter, telemetry, storage, stack))
