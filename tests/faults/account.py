@@ -1,7 +1,7 @@
 """What became of every record: each has an id of its own, which is found again in the bytes of whoever had it.
 
 A sender writes what it sent and what was acknowledged to a ledger of its own. Delivered is what lies in the files of the
-next stage. *Lost* is what was acknowledged, is not delivered, not queued and not in ``dead_letter``.
+next stage. *Lost* is what was acknowledged, is not delivered and not in ``dead_letter`` once the queue has been emptied.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Ledger:
         return self._ids
 
 
-def stored(directory: Path) -> set[bytes]:
+def queued(directory: Path) -> set[bytes]:
     """The ids in the queue of an otelbee that does not run."""
     path = directory / "otelbee.sqlite3"
     with closing(sqlite3.connect(path)) as database:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from peers.processes import Collector, Otelbee, Program, free_port, until
 
-from tests.faults.account import TABLE, Ids, Ledger, Row, stored
+from tests.faults.account import TABLE, Ids, Ledger, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import ExitStack
     from pathlib import Path
 
 LIMIT_MIB = 192
@@ -190,45 +191,38 @@ class Fault:
         goal = len(self.delivered()) + more
         self.otelbee.until(lambda: len(self.delivered()) >= goal, f"{more} more are delivered", deadline_s)
 
-    def survived(self, fault: str, *, storage: Path | None = None, restarted: bool = False) -> Row:
-        """Stop sending, wait until nothing is on its way, and see that nothing is lost.
+    def survived(self, fault: str, *, restarted: bool = False) -> Row:
+        """Stop sending, wait until the queue is empty, and see that nothing is lost.
 
-        Args:
-            fault: Names the row of the table.
-            storage: Where otelbee, which does not run any more, keeps its queue.
-            restarted: The test itself has restarted otelbee.
+        ``fault`` names the row of the table. With ``restarted`` the test itself has restarted otelbee.
         """
         for sender in self._senders:
-            assert sender.stop(SETTLE_S) == 0, sender.errors()[-2000:]
+            if sender.running:
+                assert sender.stop(SETTLE_S) == 0, sender.errors()[-2000:]
         acknowledged = self.acknowledged()
 
         def missing() -> set[bytes]:
-            return acknowledged - self.delivered() - self._dead.all()
+            return acknowledged - self.delivered() - self.put_aside()
 
-        queued: set[bytes] = set()
+        with suppress(TimeoutError):  # the row says how many there are
+            until(lambda: not missing(), "everything acknowledged to arrive", SETTLE_S)
         if self.otelbee.running:
-            try:
-                until(lambda: not missing(), "everything acknowledged to arrive", SETTLE_S)
-            except TimeoutError:
-                queued = set()  # the row says what is lost
             self._note_peak()
-        if storage is not None:
-            queued = stored(storage)
         row = Row(
             fault,
             len(set().union(*(sender.ledger.sent for sender in self._senders))),
             len(acknowledged),
             len(self.delivered()),
             sum(ids.duplicated for ids in self._delivered),
-            len(missing() - queued),
-            len(self._dead.all()),
+            len(missing()),
+            len(self.put_aside()),
             self._peak_bytes / 2**20,
             LIMIT_MIB,
             time.monotonic() - self._begun_s,
         )
         TABLE.append(row)
         assert row.acknowledged, "nothing was acknowledged: this was no test"
-        assert not row.lost, f"{row.lost} records lost, for example {sorted(missing() - queued)[:3]}"
+        assert not row.lost, f"{row.lost} records lost, for example {sorted(missing())[:3]}"
         assert row.peak_mib <= LIMIT_MIB, f"{row.peak_mib:.0f} MiB of memory, {LIMIT_MIB} MiB are allowed"
         if not restarted:
             assert self.otelbee.running, "otelbee ended"

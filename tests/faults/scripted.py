@@ -22,8 +22,10 @@ _ID = re.compile(rb"fault\.[a-z]+[0-9]*\.[0-9]{9}")
 
 
 class Script:
-    """The file's keys are those of :class:`Answer`; ``only`` restricts it to requests that contain this text, and
-    ``data`` to such that are not empty.
+    """Answers as the file says at that moment.
+
+    Its keys are those of :class:`Answer`; ``only`` restricts it to requests that contain this text, ``data`` to such that
+    are not empty.
     """
 
     def __init__(self, path: Path, arrivals: Path) -> None:

@@ -7,13 +7,14 @@ gives up. After SIGTERM it sends nothing new, and ends when everything it has se
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, TextIO
 
 import aiohttp
 import grpc
@@ -24,10 +25,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from receiver.net.retry_info import DETAILS_KEY, retry_after_s
 from receiver.sources.otlp.source import METHODS, PATHS
 from tests.faults.account import record_id
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import TracebackType
 
 LONGEST_WAIT_S = 1.0
 _RETRYABLE_CODES = {
@@ -174,20 +171,10 @@ class Http:
 class Ledger:
     """Written before a request goes out and after it is answered; what is written survives this process."""
 
-    def __init__(self, load: Load) -> None:
-        """Append to the file."""
-        self._name = load.name
-        self._file = Path(load.ledger).open("a", buffering=1)
-
-    def __enter__(self) -> Self:
-        """Nothing more to open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close the file."""
-        self._file.close()
+    def __init__(self, name: str, file: TextIO) -> None:
+        """Write to ``file``, which is buffered by the line."""
+        self._name = name
+        self._file = file
 
     def note(self, verb: str, numbers: range) -> None:
         """Write one line."""
@@ -215,38 +202,34 @@ async def deliver(client: Client, load: Load, ledger: Ledger, numbers: range) ->
             return
 
 
-async def run(load: Load) -> None:
+async def run(load: Load, ledger: Ledger) -> None:
     """Send at the rate until SIGTERM, or until all is sent."""
+    loop = asyncio.get_running_loop()
     ending = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+    loop.add_signal_handler(signal.SIGTERM, ending.set)
     client: Client = Grpc(load) if load.protocol == "grpc" else Http(load)
     free = asyncio.Semaphore(load.concurrency)
-    begin_s = asyncio.get_running_loop().time()
+    next_s = loop.time()
     first = 0
-    with Ledger(load) as ledger:
-        async with asyncio.TaskGroup() as requests:
-            while not ending.is_set() and first < load.count:
-                await free.acquire()
-                numbers = range(first, min(first + load.per_request, load.count))
-                task = requests.create_task(deliver(client, load, ledger, numbers))
-                task.add_done_callback(lambda _: free.release())
-                first = numbers.stop
-                # Who was held up makes up for nothing: the load is the same before, during and after a fault.
-                begin_s = max(begin_s, asyncio.get_running_loop().time() - 1.0)
-                begin_s += len(numbers) / load.rate
-                pause_s = begin_s - asyncio.get_running_loop().time()
-                if pause_s > 0:
-                    try:
-                        await asyncio.wait_for(ending.wait(), pause_s)
-                    except TimeoutError:
-                        continue
+    async with asyncio.TaskGroup() as requests:
+        while not ending.is_set() and first < load.count:
+            await free.acquire()
+            numbers = range(first, min(first + load.per_request, load.count))
+            requests.create_task(deliver(client, load, ledger, numbers)).add_done_callback(lambda _: free.release())
+            first = numbers.stop
+            # Who was held up catches up with no more than a second.
+            next_s = max(next_s, loop.time() - 1.0) + len(numbers) / load.rate
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(next_s):
+                    await ending.wait()
     await client.close()
 
 
-def main(arguments: Mapping[str, Any]) -> None:
+def main(load: Load) -> None:
     """Run one sender."""
-    asyncio.run(run(Load(**arguments)))
+    with Path(load.ledger).open("a", buffering=1) as file:
+        asyncio.run(run(load, Ledger(load.name, file)))
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(Load(**json.loads(sys.argv[1])))

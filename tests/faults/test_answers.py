@@ -107,7 +107,7 @@ def test_one_poison_record_among_ten_thousand(fault: Fault) -> None:
     otelbee = fault.run(scripted.endpoint)
     sender = fault.sender(rate=4000, count=10_000)
     sender.acknowledged(10_000)
-    until(lambda: fault.put_aside(), "the poison is put aside")
+    until(fault.put_aside, "the poison is put aside")
     assert len(scripted.answered("INVALID_ARGUMENT")) <= 64
     assert otelbee.metric("otelbee_dead_letter_items", reason="refused") == 1
     row = fault.survived("one poison record among 10,000")
