@@ -37,6 +37,8 @@ _RESUME_S = 2.0
 """Shown as resumed when no records waited that long; more than a pause, so that a slow queue does not flap."""
 
 GAP_EVENT = "otelbee.source.gap"
+_OURSELVES = "otelbee"
+"""What otelbee's own events are accepted from, so that a source is counted what its peer sent."""
 
 
 class State(NamedTuple):
@@ -165,7 +167,7 @@ class SourceIntake:
         batch = own_event(name, {"otelbee.source.name": self.name, **attributes}, self._clock_ns(), self._resource)
         # Nothing that the peer saw: the time of its newest event stays what it is.
         parts = tuple(part._replace(source=self.name, newest_event_ns=0) for part in batch.parts)
-        await self._admit([batch._replace(parts=parts)], (), wait=True)
+        await self._admit([batch._replace(parts=parts)], (), wait=True, receiver=_OURSELVES)
 
     def close(self) -> None:
         """Let go of the worker thread and of timers; a translation under way ends by itself."""
@@ -191,7 +193,9 @@ class SourceIntake:
     def _is_little(self, records: Sequence[bytes]) -> bool:
         return self._inline_bytes is not None and sum(map(len, records)) <= self._inline_bytes
 
-    async def _admit(self, batches: Sequence[Batch], rejected: tuple[Rejection, ...], *, wait: bool) -> Outcome:
+    async def _admit(
+        self, batches: Sequence[Batch], rejected: tuple[Rejection, ...], *, wait: bool, receiver: str | None = None
+    ) -> Outcome:
         try:
             with self._shown_as_paused():
                 delivered = await self._queue.put(batches, wait=wait)
@@ -201,7 +205,7 @@ class SourceIntake:
                 self._telemetry.refused(self.name, batch.signal, batch.items, reason)
             raise
         for batch in batches:
-            self._telemetry.accepted(self.name, batch.signal, batch.items)
+            self._telemetry.accepted(receiver or self.name, batch.signal, batch.items)
             self._note_newest(batch)
         return Outcome(sum(batch.items for batch in batches), rejected, delivered)
 

@@ -32,10 +32,11 @@ def test_killed_agent_leaves_a_gap_that_is_reported(shared_data: Callable[..., P
     collector.until(lambda: set(uids(collector.records())) >= set(expected), "it has every event of the second agent")
 
     assert sent == len(expected)
-    (gap,) = own_events(collector.records(), "otelbee.source.gap")
+    start, gap = own_events(collector.records(), "otelbee.source.gap")
+    assert start["otelbee.gap.reason"] == "otelbee was started"
     assert gap["otelbee.gap.from"] < gap["otelbee.gap.to"]
     assert gap["otelbee.source.name"] == "tetragon"
-    assert otelbee.metric("otelbee_source_gaps", receiver="tetragon") == 1
+    assert otelbee.metric("otelbee_source_gaps", receiver="tetragon") == 2
     assert otelbee.stop() == 0
     log = otelbee.errors()
     assert log.count("source tetragon is down") == 1
@@ -50,7 +51,8 @@ def test_killed_collector_costs_nothing(shared_data: Callable[..., Path], way: C
     collector.received(1)
     collector.kill()
     assert peer.report("end")["dropped"] == 0
-    otelbee.until(lambda: otelbee.metrics()["otelbee_receiver_accepted_log_records"] == len(expected), "it has all")
+    accepted = "otelbee_receiver_accepted_log_records"
+    otelbee.until(lambda: otelbee.metric(accepted, receiver="tetragon") == len(expected), "it has all")
     assert len(set(uids(collector.records()))) < len(expected)
     assert otelbee.ready(), "the queue has room: that the Collector is away is no reason to be not ready"
     otelbee.until(lambda: "Exporting failed; retrying: logs" in otelbee.errors(), "it says that exporting fails")
@@ -61,7 +63,7 @@ def test_killed_collector_costs_nothing(shared_data: Callable[..., Path], way: C
     assert {name: metrics.get(name, 0) for name in NOTHING_LOST} == dict.fromkeys(NOTHING_LOST, 0)
     assert metrics["otelbee_exporter_retries"] >= 1
     assert otelbee.errors().count("Exporting recovered: logs") == 1
-    assert not own_events(collector.records(), "otelbee.source.gap")
+    assert len(own_events(collector.records(), "otelbee.source.gap")) == 1, "of the start, and no other"
     assert otelbee.stop() == 0
 
 
@@ -104,9 +106,9 @@ def test_stop_without_a_collector_ends_in_time_and_counts_what_is_lost(
     sent, accepted = "otelbee_exporter_sent_log_records", "otelbee_receiver_accepted_log_records"
     otelbee.until(lambda: otelbee.metrics().get(sent), "the first records are delivered")
     collector.kill()
-    otelbee.until(lambda: otelbee.metrics()[accepted] == 77, "it has all events")
+    otelbee.until(lambda: otelbee.metrics()[accepted] == 78, "it has all events, and the gap of its start")
     # What the Collector wrote but was killed before it acknowledged counts as not delivered.
-    lost = 77 - int(otelbee.metrics()[sent])
+    lost = 78 - int(otelbee.metrics()[sent])
     assert lost > 0
     assert otelbee.stop(deadline_s=8) == 0
     assert f"dropped {lost} items of logs" in otelbee.errors().split("Starting shutdown")[1]

@@ -34,10 +34,12 @@ def _make(registry: CollectorRegistry) -> Iterator[Callable[..., SourceIntake]]:
     made: list[SourceIntake] = []
     telemetry = Telemetry(registry)
 
-    def make(queue: TinyQueue, translator: LineTranslator | None = None) -> SourceIntake:
-        shared = Shared(ResourceOptions({"team": "a"}, "node-a"), None)
+    def make(
+        queue: TinyQueue, translator: LineTranslator | None = None, *, gap_since_ns: int | None = None
+    ) -> SourceIntake:
+        shared, lines = Shared(ResourceOptions({"team": "a"}, "node-a"), None), translator or LineTranslator()
         made.append(
-            SourceIntake("tiny/a", translator or LineTranslator(), queue, telemetry, shared, clock_ns=lambda: 17)
+            SourceIntake("tiny/a", lines, queue, telemetry, shared, gap_since_ns=gap_since_ns, clock_ns=lambda: 17)
         )
         return made[-1]
 
@@ -264,3 +266,69 @@ async def test_dropping_is_said_once(make: Callable[..., SourceIntake], caplog: 
             await intake.emit("line", [b"a"], Origin(), wait=True)
     (said,) = caplog.messages
     assert said == "source tiny/a begins to drop traces made of its records: their queue is full"
+
+
+def gaps(queue: TinyQueue) -> list[dict[str, str]]:
+    """The attributes of every gap in the queue."""
+    return [
+        {each.key: each.value.string_value for each in record.attributes}
+        for batch in queue.batches
+        for resource in ExportLogsServiceRequest.FromString(batch.data).resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+        if record.event_name == "otelbee.source.gap"
+    ]
+
+
+async def test_each_start_of_a_stream_is_a_gap(make: Callable[..., SourceIntake]) -> None:
+    """Before the first event after a start, from the newest event there is; "unknown" where there is none."""
+    queue = TinyQueue()
+    intake = make(queue, gap_since_ns=0)
+    intake.started(None)
+    await intake.emit("line", [b"bad"], Origin(), wait=True)
+    assert not queue.batches, "no event, no gap"
+    for _ in range(2):
+        await intake.emit("line", [b"a"], Origin(), wait=True)
+    intake.started(None)
+    await intake.emit("line", [b"b"], Origin(), wait=True)
+    assert [(gap["otelbee.gap.from"], gap["otelbee.gap.reason"]) for gap in gaps(queue)] == [
+        ("unknown", "otelbee was started"),
+        ("1970-01-01T00:00:00.000000Z", "the source was restarted"),
+    ]
+    assert [len(batch.parts) == 1 and batch.parts[0].newest_event_ns for batch in queue.batches] == [0, 17, 17, 0, 17]
+
+
+async def test_the_gap_begins_where_the_last_run_ended(make: Callable[..., SourceIntake]) -> None:
+    """The time that storage kept; an event from the future does not move it beyond now."""
+    queue = TinyQueue()
+    intake = make(queue, gap_since_ns=1_700_000_000_123_456_789)
+    intake.started(None)
+    await intake.emit("line", [b"a"], Origin(), wait=True)
+    assert gaps(queue)[0]["otelbee.gap.from"] == "2023-11-14T22:13:20.123457Z"
+
+
+async def test_what_is_no_stream_has_no_gap(make: Callable[..., SourceIntake]) -> None:
+    """A source whose peer keeps what was missed reports nothing at its start."""
+    queue = TinyQueue()
+    intake = make(queue)
+    intake.started(None)
+    await intake.emit("line", [b"a"], Origin(), wait=True)
+    assert not gaps(queue)
+
+
+async def test_a_gap_that_could_not_be_queued_is_reported_again(make: Callable[..., SourceIntake]) -> None:
+    """A start whose gap was cancelled while it waited for room still owes it."""
+    queue = TinyQueue(capacity=1)
+    intake = make(queue, gap_since_ns=0)
+    await intake.event("otelbee.source.loss", {})
+    intake.started(None)
+    emitting = asyncio.create_task(intake.emit("line", [b"a"], Origin(), wait=True))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    emitting.cancel()
+    await asyncio.wait([emitting])
+    await queue.deliver()
+    emitting = asyncio.create_task(intake.emit("line", [b"a"], Origin(), wait=True))
+    await until(lambda: gaps(queue))
+    await queue.deliver()
+    await emitting
