@@ -413,14 +413,14 @@ def test_bad_records_are_rejected_one_by_one() -> None:
     assert [each.index for each in translation.rejected] == [0, 2, 3, 4]
     assert {each.reason for each in translation.rejected} == {"malformed"}
     assert translation.batches[0].items == 2
-    assert translation.rejected[0].message == "record 0 (exec): it has 0 bytes, an exec record at least 88"
+    assert translation.rejected[0].message == "exec: it has 0 bytes, an exec record at least 88"
 
 
 def test_unknown_kind() -> None:
     """A kind that there is no program for is rejected."""
     translation = Translator(Options()).translate("open", [b"x"], ORIGIN, NOW_NS)
     assert translation.batches == ()
-    assert translation.rejected[0].message == "record 0 (open): there is no program 'open'"
+    assert translation.rejected[0].message == "open: there is no program 'open'"
 
 
 def test_newest_event() -> None:

@@ -135,7 +135,7 @@ class Translator:
             try:
                 record = self._read(kind, data)
             except MalformedError as error:
-                rejected.append(Rejection(index, "malformed", f"record {index} ({kind}): {error}"))
+                rejected.append(Rejection(index, "malformed", f"{kind}: {error}"))
                 continue
             if isinstance(record, exec_records.Exec):
                 self._exec(record, context, origin, now_ns, call)

@@ -113,7 +113,7 @@ class Translator:
             try:
                 one(record, call)
             except (DecodeError, MalformedLine) as error:
-                call.rejected.append(Rejection(index, "malformed", f"record {index}: {error}"))
+                call.rejected.append(Rejection(index, "malformed", str(error)))
         if self._processes.unknown_fields:
             call.count("unknown_fields", self._processes.unknown_fields)
             self._processes.unknown_fields = 0
