@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from receiver.exporters.otlp_grpc import Config, Exporter
 from tests.receiver.exporters.otlp_server import Answer, Server, request, serve
 from tests.receiver.exporters.running import NEVER, pipeline, until
 from tests.receiver.net.certificates import Authority, Pair
@@ -116,6 +117,25 @@ async def test_authority_that_is_replaced(telemetry: Telemetry, tmp_path: Path, 
         replace(trusted, successor.ca_file)
         await delivered
     assert len(server.taken) == 1
+
+
+async def test_connection_that_was_replaced_is_closed(
+    telemetry: Telemetry, tmp_path: Path, authority: Authority
+) -> None:
+    """By the next request, so that rotations leave nothing behind."""
+    trusted = tmp_path / "ca.pem"
+    shutil.copy(authority.ca_file, trusted)
+    async with serve(Server(), server_side(authority.issue("collector.test"))) as server:
+        config = Config.model_validate({"endpoint": server.endpoint, "tls": client_side(trusted)})
+        exporter = Exporter(config, telemetry, first_connection_spread_s=0)
+        await exporter.export(request())
+        first = exporter._link._current.channel
+        replace(trusted, authority.ca_file)
+        await until(exporter._link.renew)
+        await exporter.export(request())
+        assert first.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+        await exporter.close()
+    assert len(server.taken) == 2
 
 
 async def test_client_certificate_that_is_replaced(

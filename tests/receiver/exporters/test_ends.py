@@ -315,6 +315,19 @@ async def test_resource_exhausted_is_three_things(
     assert taken(server) == Counter(f"record {n}" for n in range(40))
 
 
+async def test_first_request_goes_alone(server: Server, telemetry: Telemetry) -> None:
+    """Until one has succeeded there is no second, however many consumers there are; afterwards there is."""
+    server.script.append(Answer(silent=True))
+    queue = {"num_consumers": 8, "batch": {"max_size": 1000, "flush_timeout": "10ms"}}
+    async with pipeline(server.endpoint, telemetry, timeout="200ms", sending_queue=queue) as running:
+        delivered = [await running.put([request(records=20)], wait=True) for _ in range(20)]
+        await until(lambda: len(server.requests) >= 2)
+        for each in delivered:
+            await each
+    assert server.requests[1].at_s - server.requests[0].at_s >= 0.2
+    assert taken(server).total() == 400
+
+
 async def test_receiver_that_never_answers(server: Server, telemetry: Telemetry) -> None:
     """Each attempt ends at the timeout; the records arrive when there is an answer."""
     server.script.extend([Answer(silent=True)] * 3)
