@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translators.lineage import OLD_PARENT_NS, Lineage, Process, span_id, trace_id
+from translators.lineage import OLD_PARENT_NS, Lineage, Placement, Process, span_id, trace_id
 
 SECOND_NS = 1_000_000_000
 
@@ -119,3 +121,123 @@ def test_no_ancestry_hangs_or_fails(edges: list[tuple[int, int, int]]) -> None:
         place = lineage.place(process(f"p{child}", f"p{parent}", start))
         assert len(place.trace_id) == 16
         assert place.span_id == span_id(f"p{child}")
+
+
+def test_who_was_only_a_parent_becomes_known_by_its_own_event() -> None:
+    """A parent message may be stripped to its identity: the own event's parent counts, and ids given out stay."""
+    lineage = Lineage(blind)
+    child = lineage.place(process("c", "p", 12), [process("p", "", 11)])
+    parent = lineage.place(process("p", "g", 11), [process("g", "", 10)])
+    assert parent.parent_span_id == span_id("g")
+    assert child.partial
+    assert parent.trace_id == child.trace_id == trace_id("p")
+
+
+def test_a_process_without_a_known_parent_is_a_partial_root() -> None:
+    """Only the first processes of a system are roots by themselves."""
+    assert Lineage(blind).place(process("c", "", 11)).partial
+    assert not Lineage(blind).place(process("init", "", 1, pid=1)).partial
+
+
+class Tree(NamedTuple):
+    """Random processes, each with the one that it descends from; earlier ones have lower numbers."""
+
+    processes: list[Process]
+
+    def parent(self, one: Process) -> Process | None:
+        """Who it descends from."""
+        return self.processes[int(one.parent_identity[1:])] if one.parent_identity else None
+
+    def ancestors(self, one: Process) -> list[Process]:
+        """Parent first."""
+        found = []
+        while (above := self.parent(one)) is not None:
+            found.append(above)
+            one = above
+        return found
+
+    def root(self, one: Process) -> str:
+        """The true root: the rules, written down once more."""
+        for above in self.ancestors(one):
+            age_ns = one.started_ns - above.started_ns
+            if above.kernel or above.pid <= 2 or above.preexisting or not above.selected:
+                break
+            if one.container != above.container or not 0 <= age_ns <= 60_000_000_000:
+                break
+            one = above
+        return one.identity
+
+
+@st.composite
+def trees(draw: st.DrawFn, *, containers: tuple[str, ...] = ("",), everything: bool = True) -> Tree:
+    """Trees of up to forty processes with boundaries of every kind."""
+    processes: list[Process] = []
+    for number in range(draw(st.integers(1, 40))):
+        above = draw(st.integers(-1, number - 1))
+        began_ns = processes[above].started_ns if above >= 0 else 0
+        processes.append(
+            Process(
+                identity=f"p{number}",
+                parent_identity=f"p{above}" if above >= 0 else "",
+                pid=draw(st.sampled_from([0, 1, 2, *[100 + number] * 9])),
+                started_ns=began_ns + draw(st.sampled_from([0, 1, SECOND_NS, 60 * SECOND_NS, 61 * SECOND_NS])),
+                container=draw(st.sampled_from(containers)),
+                preexisting=draw(st.sampled_from([False] * 9 + [True])),
+                selected=everything or draw(st.booleans()),
+            )
+        )
+    return Tree(processes)
+
+
+def placed(lineage: Lineage, tree: Tree, start: int = 0) -> dict[str, Placement]:
+    """Place processes as events bring them: each with its parent."""
+    found = {}
+    for one in tree.processes[start:]:
+        parent = tree.parent(one)
+        found[one.identity] = lineage.place(one, [parent] if parent else [])
+    return found
+
+
+@given(trees(containers=("", "a" * 64, "b" * 64), everything=False))
+def test_traces_are_trees(tree: Tree) -> None:
+    """Seen from the beginning, two processes share a trace exactly when they share a root."""
+    found = placed(Lineage(blind), tree)
+    assert {name: place.trace_id for name, place in found.items()} == {
+        one.identity: trace_id(tree.root(one)) for one in tree.processes
+    }
+
+
+@given(trees(containers=("", "a" * 64, "b" * 64), everything=False), st.data())
+def test_a_restart_moves_no_span_and_merges_no_trees(tree: Tree, data: st.DataObject) -> None:
+    """Ids and parents are those of before; a trace may be cut into partial ones, but never holds two trees."""
+    cut = data.draw(st.integers(0, len(tree.processes) - 1))
+    before, after = placed(Lineage(blind), tree), placed(Lineage(blind), tree, cut)
+    roots: dict[bytes, str] = {}
+    for name, place in after.items():
+        assert (place.span_id, place.parent_span_id) == (before[name].span_id, before[name].parent_span_id)
+        assert (place.link or (b"", b""))[1] == (before[name].link or (b"", b""))[1]
+        root = tree.root(tree.processes[int(name[1:])])
+        assert roots.setdefault(place.trace_id, root) == root
+        assert place.partial or place.trace_id == before[name].trace_id
+
+
+@given(trees(), st.data())
+def test_identities_that_tell_something_merge_no_trees(tree: Tree, data: st.DataObject) -> None:
+    """Where an identity tells start and pid, more of a tree stays together after a restart, and still no two do."""
+    cut = data.draw(st.integers(0, len(tree.processes) - 1))
+
+    def skeleton(identity: str) -> Process | None:
+        one = tree.processes[int(identity[1:])] if identity else None
+        return one._replace(parent_identity="", container=None) if one else None
+
+    roots: dict[bytes, str] = {}
+    for name, place in placed(Lineage(skeleton), tree, cut).items():
+        root = tree.root(tree.processes[int(name[1:])])
+        assert roots.setdefault(place.trace_id, root) == root
+
+
+@given(trees(containers=("", "a" * 64), everything=False), st.data())
+def test_ancestors_in_the_event_need_no_memory(tree: Tree, data: st.DataObject) -> None:
+    """With them a placement is the same whoever asks, and whenever."""
+    one = data.draw(st.sampled_from(tree.processes))
+    assert Lineage(blind).place(one, tree.ancestors(one)) == placed(Lineage(blind), tree)[one.identity]
