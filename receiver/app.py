@@ -73,7 +73,7 @@ async def run(
         pipeline = await stack.enter_async_context(_pipeline(config, exporter, telemetry, storage, stack))
         memory = await stack.enter_async_context(_memory_guard(config, telemetry))
         sources = Sources(Surroundings(pipeline, telemetry, memory, storage, registry))
-        state.sources = sources.intakes
+        state.sources, state.derived = sources.intakes, sources.derived
         sources.start(config, sources.plan(config), may_fail=False)
         try:
             reloader = Reloader(config, sources, exporter, build_exporter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -13,11 +14,14 @@ from translators.version import VERSION
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
     from receiver.intake import SourceIntake
     from receiver.storage import Storage
     from receiver.telemetry import Telemetry
+    from translators.batch import Signal
+
+_WORST = 10
 
 
 class Health:
@@ -32,11 +36,17 @@ class Health:
         """By instance name."""
         self.storage: Storage | None = None
         """Where the queues are, if not in memory."""
+        self.derived: Callable[[], Collection[Signal]] = tuple
+        """Signals that no source receives, but that are made of what sources emit: theirs may be dropped."""
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Whether otelbee is ready, and why: a peer that is away is in the body, but no reason to be not ready."""
-        queues = self.telemetry.queues()
-        full = [signal.value for signal, level in queues.items() if level.size_bytes >= level.capacity_bytes]
+        queues, derived = self.telemetry.queues(), self.derived()
+        full = [
+            signal.value
+            for signal, level in queues.items()
+            if level.size_bytes >= level.capacity_bytes and signal not in derived
+        ]
         problems = [f"queue full: {', '.join(full)}"] if full else []
         if self.storage is not None and self.storage.problem:
             problems.append(f"storage: {self.storage.problem}")
@@ -53,9 +63,28 @@ class Health:
                 }
                 for name, intake in self.sources.items()
             },
+            "exporter": {"held": {signal.value: remedy for signal, remedy in self.telemetry.remedies().items()}},
             "queue": {signal.value: level._asdict() for signal, level in queues.items()},
-            "held": {signal.value: remedy for signal, remedy in self.telemetry.remedies().items()},
+            "worst_peers": self._worst_peers(),
         }
+
+    def _worst_peers(self) -> list[dict[str, Any]]:
+        """The senders that are refused most, over all sources."""
+        found = [
+            (peer.refused, name, address, peer)
+            for name, intake in self.sources.items()
+            for address, peer in intake.peers.worst(_WORST)
+        ]
+        return [
+            {
+                "source": name,
+                "peer": address,
+                "refused": refused,
+                "reason": peer.reason,
+                "last": datetime.fromtimestamp(peer.last_ns / 1e9, UTC).isoformat(timespec="seconds"),
+            }
+            for refused, name, address, peer in sorted(found, reverse=True)[:_WORST]
+        ]
 
 
 _HEALTH = web.AppKey("health", Health)

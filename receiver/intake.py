@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from receiver.errors import QueueFull, TooLarge
+from receiver.peers import Peers
 from receiver.types import Outcome
 from translators.batch import StatelessTranslator
 from translators.event import own_event
@@ -76,6 +77,7 @@ class SourceIntake:
         self.name = name
         self.has_started = asyncio.Event()
         self.current = State()
+        self.peers = Peers()
         self._translator = translator
         self._queue = queue
         self._telemetry = telemetry
@@ -154,9 +156,14 @@ class SourceIntake:
         if self._memory is not None:
             self._memory.check()
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: str, peer: str) -> None:
         """Count a request that was refused."""
         self._telemetry.refused_request(self.name, reason)
+        self.peers.refused(peer, reason, self._clock_ns())
+
+    def lost(self, reason: str, n: int) -> None:
+        """Count records that were lost before they could be emitted."""
+        self._telemetry.lost(self.name, reason, n)
 
     async def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:
         """Record an event of otelbee's own; waits for room."""

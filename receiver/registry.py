@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from receiver.exporters import debug, file, otlp_grpc
 from receiver.recording import Recorded, RecordingError, read_numbered
 from receiver.sources import bpf, otlp, tetragon, tetragon_file
+from translators.batch import Signal
 from translators.bpf import Translator as BpfTranslator
 from translators.otlp_passthrough import Translator as OtlpTranslator
 from translators.redact import DEFAULT_RULES, Redactor
@@ -42,6 +43,8 @@ class Entry(NamedTuple):
     stability: str
     stream: bool = False
     """Whether its peer keeps nothing for who is away: each start is reported as a gap."""
+    signals: frozenset[Signal] = frozenset({Signal.LOGS})
+    """What it receives; what its translator derives beside that may be dropped."""
 
 
 def share(
@@ -73,6 +76,8 @@ def _no_recording(_: BinaryIO) -> Iterator[Recorded]:
     raise RecordingError("this source's data is OTLP already; there is nothing to translate")
 
 
+_OTLP = frozenset({Signal.LOGS, Signal.METRICS, Signal.TRACES})
+
 SOURCES: Mapping[str, Entry] = MappingProxyType(
     {
         "tetragon": Entry(
@@ -80,7 +85,7 @@ SOURCES: Mapping[str, Entry] = MappingProxyType(
         ),
         "tetragon_file": Entry(tetragon_file.Config, tetragon_file.Source, _tetragon, read_numbered, "alpha"),
         "bpf": Entry(bpf.Config, lambda config, _: bpf.Source(config), _bpf, bpf.read_recorded, "alpha", stream=True),
-        "otlp": Entry(otlp.Config, otlp.Source, _otlp, _no_recording, "alpha"),
+        "otlp": Entry(otlp.Config, otlp.Source, _otlp, _no_recording, "alpha", signals=_OTLP),
     }
 )
 

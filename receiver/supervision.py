@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from receiver.errors import OtelbeeError, PermanentSourceError, StartError
 from receiver.intake import SourceIntake
 from receiver.registry import source_type
+from translators.batch import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -132,6 +133,12 @@ class Sources:
         self.start(config, plans, may_fail=True)
         words = (("stopped", gone), ("restarted", changed), ("started", added))
         return [f"{word} {', '.join(names)}" for word, names in words if names]
+
+    def derived(self) -> frozenset[Signal]:
+        """Signals that none of the sources receives."""
+        return frozenset(Signal).difference(
+            *(self._around.registry[source_type(name)].signals for name in self.intakes)
+        )
 
     async def started(self) -> None:
         """Wait until every source has started."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client import Counter, Gauge, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
@@ -32,6 +32,10 @@ _ITEMS = {
 # What prometheus-client adds to every counter and the Collector has not: the suffix, and when it was created.
 _CREATED = re.compile(rb"(?m)^(?:# \w+ )?otelbee_\w+_created\b.*\n")
 _TOTAL = re.compile(rb"(?m)^((?:# (?:HELP|TYPE) )?otelbee_\w+?)_total(?=[ {])")
+
+
+_DURATIONS_S = (0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30)
+_DELAYS_S = (0.1, 0.5, 1, 2, 5, 15, 60, 300, 1800, 7200)
 
 
 class QueueLevel(NamedTuple):
@@ -85,6 +89,27 @@ class Telemetry:
         self._queue_capacity = Gauge(
             "otelbee_exporter_queue_capacity", "Bytes that the queue may hold", ["data_type"], registry=registry
         )
+        self._queue_age = Gauge(
+            "otelbee_exporter_queue_age_seconds",
+            "Since the oldest item in it arrived",
+            ["data_type"],
+            registry=registry,
+        )
+        self._export_duration = Histogram(
+            "otelbee_exporter_request_duration_seconds",
+            "One attempt to export, until it was answered or given up",
+            ["data_type"],
+            buckets=_DURATIONS_S,
+            registry=registry,
+        )
+        self._delay = Histogram(
+            "otelbee_source_delivery_delay_seconds",
+            "From the newest event of a request to its acknowledged export",
+            ["receiver"],
+            buckets=_DELAYS_S,
+            registry=registry,
+        )
+        self._lost = counter("source_lost_records", "Lost before otelbee, as far as it was told", "receiver", "reason")
         registry.register(_Process())
 
     def accepted(self, source: str, signal: Signal, items: int) -> None:
@@ -164,6 +189,22 @@ class Telemetry:
         self._levels[signal] = QueueLevel(size_bytes, capacity_bytes)
         self._queue_size.labels(signal.value).set(size_bytes)
         self._queue_capacity.labels(signal.value).set(capacity_bytes)
+
+    def queue_age(self, signal: Signal, age_s: Callable[[], float]) -> None:
+        """Show how long the oldest item of a queue has waited; ``age_s`` is asked at every look."""
+        self._queue_age.labels(signal.value).set_function(age_s)
+
+    def export_lasted(self, signal: Signal, duration_s: float) -> None:
+        """Show how long one attempt to export took."""
+        self._export_duration.labels(signal.value).observe(duration_s)
+
+    def delivered(self, source: str, delay_s: float) -> None:
+        """Show how old the newest event of a source was when the next stage had it."""
+        self._delay.labels(source).observe(delay_s)
+
+    def lost(self, source: str, reason: str, n: int) -> None:
+        """Count records that were lost before they reached otelbee; ``reason`` is a word of the source."""
+        self._lost.labels(source, reason).inc(n)
 
     def retried(self, signal: Signal) -> None:
         """Count an export attempt after the first."""

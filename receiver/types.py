@@ -56,8 +56,12 @@ class Intake(Protocol):
         """
         ...
 
-    def refused(self, reason: str) -> None:
-        """Count a request that was refused; ``reason`` is one of a few words."""
+    def refused(self, reason: str, peer: str) -> None:
+        """Count a request that was refused; ``reason`` is one of a few words, ``peer`` an address without its port."""
+        ...
+
+    def lost(self, reason: str, n: int) -> None:
+        """Count records that were lost before they could be emitted; ``reason`` is one of a few words."""
         ...
 
     async def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from receiver.exporters import dead_letter as dead_letters
 from receiver.exporters import debug, file, otlp_grpc, retry
+from receiver.exporters.measured import Measured
 from receiver.exporters.pace import Pace
 from receiver.exporters.retry import Retry
 from receiver.exporters.timeout import Timeout
@@ -31,6 +32,8 @@ def build(
 ) -> Exporter:
     """Compose the exporter that ``config`` names: ``retry(pace(timeout(otlp_grpc)))``, or ``file``, or ``debug``.
 
+    All are measured.
+
     Args:
         config: The settings of one exporter.
         telemetry: Counts retries and rejections.
@@ -43,12 +46,12 @@ def build(
     """
     exporter: Exporter
     if isinstance(config, debug.Config):
-        exporter = debug.Exporter(config, stream)
+        exporter = Measured(debug.Exporter(config, stream), telemetry)
     elif isinstance(config, file.Config):
-        exporter = file.Exporter(config)
+        exporter = Measured(file.Exporter(config), telemetry)
     else:
         exporter = otlp_grpc.Exporter(config, telemetry, first_connection_spread_s=first_connection_spread_s)
-        exporter = Timeout(exporter, config.timeout)
+        exporter = Timeout(Measured(exporter, telemetry), config.timeout)
         exporter = Pace(exporter, config.sending_queue.num_consumers)
         if config.retry_on_failure.enabled:
             exporter = Retry(exporter, config.retry_on_failure, telemetry)

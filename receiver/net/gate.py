@@ -49,10 +49,13 @@ class Gate:
             self._failing = False
             _log.info("Requests succeed again")
 
-    def refused(self, error: Exception) -> Answer:
-        """Count a refused request and say what its sender is told; a fault of ours is logged when it begins."""
+    def refused(self, error: Exception, peer: str) -> Answer:
+        """Count a refused request of ``peer``, an address without its port, and say what its sender is told.
+
+        A fault of ours is logged when it begins.
+        """
         answered = answer(error)
-        self._intake.refused(answered.reason)
+        self._intake.refused(answered.reason, peer)
         if answered.reason == FAULT and not self._failing:
             self._failing = True
             _log.error("Requests fail here, and are refused for now", exc_info=error)

@@ -114,7 +114,7 @@ class _Calls(grpc.GenericRpcHandler):
         try:
             response = await self._take(receive, context)
         except Exception as error:  # noqa: BLE001 - whatever it is, the sender is told
-            answer = self._gate.refused(error)
+            answer = self._gate.refused(error, _host(context))
         else:
             self._gate.passed()
             return response

@@ -113,7 +113,7 @@ class _Requests:
         except ConnectionError:
             return web.Response(status=400)  # nobody reads it
         except Exception as error:  # noqa: BLE001 - whatever it is, the sender is told
-            return self._refusal(self._gate.refused(error), request)
+            return self._refusal(self._gate.refused(error, request.remote or ""), request)
         self._gate.passed()
         return web.Response(body=response, content_type=PROTOBUF)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from receiver.errors import QueueFull, TooLarge
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from receiver.net.backoff import Backoff
     from receiver.pipeline.config import QueueConfig
+    from receiver.pipeline.queue import Entry
     from receiver.storage import Storage
     from receiver.telemetry import Telemetry
     from receiver.types import Exporter
@@ -34,6 +36,15 @@ class _Lane(NamedTuple):
 
     queue: Queue
     joiner: Joiner
+    under_way: list[Sequence[Entry]]
+    """Taken and not acknowledged yet, oldest first."""
+
+    def age_s(self) -> float:
+        """Seconds since the oldest entry arrived; 0 where there is none."""
+        arrivals = [entries[0].arrived_s for entries in self.under_way]
+        if self.queue.pending_bytes and (oldest_s := self.queue.oldest_arrival_s):
+            arrivals.append(oldest_s)
+        return time.monotonic() - min(arrivals) if arrivals else 0.0  # the clock of the event loop
 
 
 class Pipeline:
@@ -76,7 +87,9 @@ class Pipeline:
         room = Room(capacity, on_level)
         storage = self._storage
         queue = MemoryQueue(room) if storage is None else DiskQueue(signal, room, storage, on_damaged)
-        return _Lane(queue, Joiner(signal, queue, self._config.batch))
+        lane = _Lane(queue, Joiner(signal, queue, self._config.batch), [])
+        self._telemetry.queue_age(signal, lane.age_s)
+        return lane
 
     async def __aenter__(self) -> Self:
         """Start to send, first what an earlier run left."""
@@ -143,7 +156,11 @@ class Pipeline:
 
     async def _consume(self, lane: _Lane) -> None:
         while (joined := await lane.joiner.take()) is not None:
-            await self._delivery.deliver(joined.batch)
+            lane.under_way.append(joined.entries)
+            try:
+                await self._delivery.deliver(joined.batch)
+            finally:
+                lane.under_way.remove(joined.entries)
             lane.queue.acknowledge(joined.entries)
 
     def _abandon(self, signal: Signal) -> int:

@@ -307,9 +307,9 @@ class Otelbee(Program):
         wanted = {f'{key}="{value}"' for key, value in labels.items()}
         return sum(value for sample, have, value in self._samples() if sample == name and wanted <= have)
 
-    def metric_names(self, name: str) -> list[str]:
-        """The label sets of a metric, as they are written."""
-        return [",".join(sorted(labels)) for sample, labels, _ in self._samples() if sample == name]
+    def series(self) -> list[str]:
+        """Every series of its metrics, by name and labels."""
+        return [f"{name}{{{','.join(sorted(labels))}}}" for name, labels, _ in self._samples()]
 
     def _samples(self) -> Iterator[tuple[str, set[str], float]]:
         with _HTTP.open(f"http://{self._own}/metrics", timeout=5) as response:

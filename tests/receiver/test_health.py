@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from receiver.errors import StartError
 from receiver.health import Health, serve
 from receiver.intake import SourceIntake
+from receiver.peers import Peers
 from receiver.registry import Shared
 from receiver.telemetry import Telemetry
 from tests.receiver.tiny import LineTranslator, TinyQueue
@@ -88,9 +89,9 @@ async def test_what_is_held_says_what_to_do(served: Served) -> None:
     served.health.phase = "running"
     served.telemetry.held(Signal.TRACES, "add a traces pipeline")
     status, _, body = await served.get("/ready")
-    assert (status, body["held"]) == (200, {"traces": "add a traces pipeline"})
+    assert (status, body["exporter"]["held"]) == (200, {"traces": "add a traces pipeline"})
     served.telemetry.held(Signal.TRACES, "")
-    assert (await served.get("/ready"))[2]["held"] == {}
+    assert (await served.get("/ready"))[2]["exporter"]["held"] == {}
 
 
 async def test_a_full_queue_is(served: Served) -> None:
@@ -106,6 +107,40 @@ async def test_a_full_queue_is(served: Served) -> None:
     }
     served.telemetry.queue(Signal.LOGS, 99, 100)
     assert (await served.get("/ready"))[0] == 200
+
+
+async def test_a_full_queue_of_what_is_derived_is_not(served: Served) -> None:
+    """Spans that are made of logs may be dropped: their full queue refuses nobody."""
+    served.health.phase = "running"
+    served.health.derived = lambda: {Signal.TRACES}
+    served.telemetry.queue(Signal.TRACES, 100, 100)
+    status, _, body = await served.get("/ready")
+    assert (status, body["status"]) == (200, "ready")
+    served.health.derived = set
+    assert (await served.get("/ready"))[0] == 503
+
+
+async def test_what_is_held_and_who_is_refused_is_said(served: Served) -> None:
+    """The body has what a person has to do, and the ten senders that are refused most, the worst first."""
+    served.telemetry.held(Signal.LOGS, "correct the token")
+    for number in range(20):
+        for _ in range(number):
+            served.intake.refused("unauthenticated", f"192.0.2.{number}")
+    _, _, body = await served.get("/ready")
+    assert body["exporter"] == {"held": {"logs": "correct the token"}}
+    assert [(each["peer"], each["refused"]) for each in body["worst_peers"]] == [
+        (f"192.0.2.{number}", number) for number in range(19, 9, -1)
+    ]
+    assert body["worst_peers"][0]["reason"] == "unauthenticated"
+
+
+def test_peers_are_forgotten() -> None:
+    """What is remembered of senders is bounded, however many addresses there are."""
+    peers = Peers()
+    for number in range(5000):
+        peers.refused(str(number), "malformed", number)
+    assert len(peers.worst(10_000)) == 1024
+    assert peers.worst(1)[0][0] == "4999"
 
 
 async def test_metrics_are_prometheus_text(served: Served) -> None:
