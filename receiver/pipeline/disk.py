@@ -160,7 +160,7 @@ class DiskQueue:
             if not done.cancelled():
                 self.room.leave(sizes)
 
-        self._storage.delete(ids, newest_event_ns).add_done_callback(on_deleted)
+        self._storage.delete(ids, sum(sizes.values()), newest_event_ns).add_done_callback(on_deleted)
 
 
 def _row(signal: Signal, batch: Batch, source: str, now_ns: int) -> Row:

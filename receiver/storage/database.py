@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _LOG_BYTES = 4 << 20
 """The write-ahead log is written back into the database when it has grown by so much."""
-_COMPACT_FROM_BYTES = 64 << 20
-_COMPACT_BELOW_BYTES = 4 << 20
+COMPACT_FROM_BYTES = 64 << 20
+COMPACT_BELOW_BYTES = 4 << 20
 """A database file of the first size that holds less than the second is rewritten, which returns the space."""
 _ROW_BYTES = 256
 """What a row takes beside its data, about."""
@@ -99,9 +99,9 @@ class Database:
         """Write the log back into the database, and return its space where most of it is unused."""
         self._write_back()
         with suppress(OSError, sqlite3.Error):
-            if self._directory.database.stat().st_size > _COMPACT_FROM_BYTES:
+            if self._directory.database.stat().st_size > COMPACT_FROM_BYTES:
                 used_pages = self._pragma("page_count") - self._pragma("freelist_count")
-                if used_pages * self._page_bytes < _COMPACT_BELOW_BYTES:
+                if used_pages * self._page_bytes < COMPACT_BELOW_BYTES:
                     self._connection.execute("VACUUM")
                     self._write_back()
 

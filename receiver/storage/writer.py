@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from receiver.errors import QueueFull
-from receiver.storage.database import Database
+from receiver.storage.database import COMPACT_BELOW_BYTES, COMPACT_FROM_BYTES, Database
 from receiver.storage.rows import Group
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class _Append(NamedTuple):
 
 class _Deletion(NamedTuple):
     ids: Sequence[int]
+    size: int
     newest_event_ns: Mapping[str, int]
     done: asyncio.Future[None]
 
@@ -74,6 +75,9 @@ class Storage:
         self._appends: deque[_Append] = deque()
         self._waiting_bytes = 0
         self._deletions: list[_Deletion] = []
+        self._stored_bytes = 0
+        self._most_stored_bytes = 0
+        """Since the database file was small."""
         self._saves: list[_Save] = []
         self._retry: asyncio.TimerHandle | None = None
         self._postponed: list[_Append] = []
@@ -88,6 +92,7 @@ class Storage:
             self._thread.shutdown()
             raise
         self._newest_event_ns = dict(self._database.delivered)
+        self._stored_bytes = self._most_stored_bytes = sum(each.size_bytes for each in self.backlog)
         self._writer = asyncio.create_task(self._write(), name="storage")
         return self
 
@@ -140,12 +145,12 @@ class Storage:
             self._work.set()
         return append.first_id
 
-    def delete(self, ids: Sequence[int], newest_event_ns: Mapping[str, int]) -> asyncio.Future[None]:
-        """Forget rows that were delivered, and remember the time of the newest event of each source among them.
+    def delete(self, ids: Sequence[int], size: int, newest_event_ns: Mapping[str, int]) -> asyncio.Future[None]:
+        """Forget rows of ``size`` bytes that were delivered, and remember when each source's newest event was.
 
         Done when they are gone, which may be when the disk works again; cancelled when the storage is closed before.
         """
-        deletion = _Deletion(ids, newest_event_ns, asyncio.get_running_loop().create_future())
+        deletion = _Deletion(ids, size, newest_event_ns, asyncio.get_running_loop().create_future())
         self._deletions.append(deletion)
         self._work.set()
         return deletion.done
@@ -217,12 +222,21 @@ class Storage:
             if not done.done():
                 done.set_result(None)
         if committed.rest and deletions:
+            self._stored_bytes -= sum(each.size for each in deletions)
             self._try_again()  # what was deleted has made room
         elif not committed.rest:
             self._deletions[:0] = deletions
-        if committed.is_log_long:
+        if committed.is_log_long or self._is_mostly_unused():
             await self._in_thread(self._database.tidy)
         return committed.rest
+
+    def _is_mostly_unused(self) -> bool:
+        """Whether the database file is large for what it holds; once, when that is so."""
+        self._most_stored_bytes = max(self._most_stored_bytes, self._stored_bytes)
+        if self._most_stored_bytes < COMPACT_FROM_BYTES or self._stored_bytes >= COMPACT_BELOW_BYTES:
+            return False
+        self._most_stored_bytes = 0
+        return True
 
     def _take_appends(self) -> list[_Append]:
         taken: list[_Append] = []
@@ -235,13 +249,13 @@ class Storage:
 
     def _settle(self, appends: Sequence[_Append], committed: Committed) -> None:
         for append, first_id in zip(appends, committed.first_ids, strict=True):
-            if append.first_id.cancelled():
-                continue
             if first_id is not None:
+                self._stored_bytes += append.size
                 for row in append.rows:
                     newest_ns = max(row.newest_event_ns, self._newest_event_ns.get(row.source, 0))
                     self._newest_event_ns[row.source] = newest_ns
-                append.first_id.set_result(first_id)
+                if not append.first_id.cancelled():
+                    append.first_id.set_result(first_id)
             elif append.wait and not self._closing:
                 self._postponed.append(append)
             else:
@@ -272,6 +286,10 @@ class Storage:
         self._appends.extendleft(reversed(self._postponed))
         self._waiting_bytes += sum(append.size for append in self._postponed)
         self._postponed.clear()
+        if self.problem and not self._appends and not self._closing:
+            # Nobody asks: do so ourselves, or who waits for us to be ready would wait for ever.
+            self.append((), wait=False)
+            self.save_checkpoint("", b"")
         self._work.set()
 
 

@@ -8,10 +8,11 @@ import io
 import json
 import logging
 import re
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -25,6 +26,8 @@ from receiver.exporters import debug, file, otlp_grpc
 from receiver.fields import Section
 from receiver.recording import read_numbered
 from receiver.registry import Entry
+from receiver.storage import Config as StorageConfig
+from receiver.storage import Storage
 from tests.receiver.exporters.otlp_server import Answer, Server, serve
 from tests.receiver.tiny import LineTranslator, until
 from translators.batch import Origin
@@ -54,9 +57,14 @@ class Service:
     """One running service."""
 
     def __init__(
-        self, behaviours: dict[str, Behaviour], exporter: Path | otlp_grpc.Config, address: str, timeout_s: float = 5
+        self,
+        behaviours: dict[str, Behaviour],
+        exporter: Path | otlp_grpc.Config,
+        address: str,
+        timeout_s: float = 5,
+        storage: Path | None = None,
     ) -> None:
-        """Run a source for each of ``behaviours``, and export to a file or a Collector."""
+        """Run a source for each of ``behaviours``, which are streams, and export to a file or a Collector."""
         self.shown = io.StringIO()
         self.address = address
         self.shutdown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -66,6 +74,7 @@ class Service:
             debug=debug.Config(),
             telemetry=OwnTelemetry(endpoint=address),
             shutdown_timeout=timedelta(seconds=timeout_s),
+            storage=storage and StorageConfig(directory=storage),
         )
         left = list(behaviours.values())
         entry = Entry(
@@ -74,6 +83,7 @@ class Service:
             lambda *_: LineTranslator(),
             read_numbered,
             "test",
+            stream=storage is not None,
         )
         self.task = asyncio.create_task(run(config, self.shutdown, self.shown, registry={"tiny": entry}))
 
@@ -316,3 +326,22 @@ async def test_a_taken_port_is_a_start_error(tmp_path: Path) -> None:
         running = Service({"a": lambda _: asyncio.sleep(0)}, tmp_path / "out", address)
         with pytest.raises(StartError, match=f"telemetry::endpoint: cannot listen on {address}: another process"):
             await running.task
+
+
+async def test_storage_carries_over_a_restart(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    """What one run could not deliver the next one does, and its gap begins at the last event that was stored."""
+    output, storage = tmp_path / "out", tmp_path / "storage"
+    async with serve(Server(script=deque([Answer(grpc.StatusCode.UNAVAILABLE)] * 100))) as server:
+        running = Service({"a": emit_one}, to(server), f"127.0.0.1:{free_port()}", timeout_s=0.5, storage=storage)
+        await running.until(lambda: server.requests)
+        await running.stop()
+    stored_by_ns = time.time_ns()
+    running = Service({"a": emit_one}, output, f"127.0.0.1:{free_port()}", storage=storage)
+    await running.until(lambda: bodies(output).count("one") == 2)
+    await running.stop()
+    gaps = list(re.findall(r"otelbee.gap.from=(\S+)", output.read_text()))
+    assert gaps[0] == "unknown"
+    since = datetime.fromisoformat(gaps[1]).timestamp()
+    assert stored_by_ns / 1e9 - 10 < since < stored_by_ns / 1e9
+    async with Storage(StorageConfig(directory=storage)) as opened:
+        assert not opened.backlog

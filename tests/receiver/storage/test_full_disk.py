@@ -85,7 +85,7 @@ async def deletes(storage: Storage, ids: list[int]) -> None:
     """Delete as a queue does, one request at a time."""
     for one in ids:
         async with asyncio.timeout(10):
-            await storage.delete([one], {"test": one})
+            await storage.delete([one], 0, {"test": one})
 
 
 async def test_a_full_disk_refuses_and_recovers(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -125,6 +125,16 @@ async def test_a_neighbour_takes_the_last_byte(disk: Path) -> None:
         neighbour.unlink()
         await append(storage, row(numbered(1000, LARGE)), wait=True)
         await append(storage, row(numbered(1001, LARGE)))
+
+
+async def test_it_notices_room_by_itself(disk: Path) -> None:
+    """A problem ends when the disk has room, also where nobody puts anything."""
+    async with Storage(Config(directory=disk)) as storage:
+        neighbour = take_all_space(disk)
+        await fill(storage)
+        assert storage.problem
+        neighbour.unlink()
+        await until(lambda: not storage.problem)
 
 
 async def test_a_start_on_a_full_disk(disk: Path) -> None:

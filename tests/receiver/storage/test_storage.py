@@ -49,7 +49,7 @@ async def test_deleted_is_gone(tmp_path: Path) -> None:
     """In any order, and ids are not used again while rows are left."""
     async with Storage(Config(directory=tmp_path)) as storage:
         await append(storage, *(row(numbered(number)) for number in range(10)))
-        await asyncio.gather(storage.delete([3, 1, 2, 9], {}), storage.delete([5], {}))
+        await asyncio.gather(storage.delete([3, 1, 2, 9], 0, {}), storage.delete([5], 0, {}))
         assert [each.id for each in await stored(storage)] == [4, 6, 7, 8, 10]
         assert await append(storage, row()) == 11
 
@@ -59,8 +59,8 @@ async def test_newest_event_outlives_its_row(tmp_path: Path) -> None:
     async with Storage(Config(directory=tmp_path)) as storage:
         await append(storage, row(newest_event_ns=70), row(newest_event_ns=50), row(source="b", newest_event_ns=9))
         assert storage.newest_event_ns("test") == 70
-        await storage.delete([1], {"test": 70})
-        await storage.delete([2], {"test": 50})
+        await storage.delete([1], 0, {"test": 70})
+        await storage.delete([2], 0, {"test": 50})
     async with Storage(Config(directory=tmp_path)) as storage:
         assert [storage.newest_event_ns(source) for source in ("test", "b", "c")] == [70, 9, 0]
 
