@@ -43,7 +43,7 @@ def validated(model: type[_Model], data: Any, place: Place, document: Document) 
         details = error.errors(include_url=False)
     texts: dict[Place, str] = {}
     for detail in details:
-        where = (*place, *_typed(detail["loc"], data))
+        where = (*place, *_typed(detail, data))
         if detail["type"] == "string_type" and where in document.texts:
             texts[where] = document.texts[where]
     if texts:  # a string is wanted where the text happens to look like something else
@@ -70,7 +70,7 @@ def _lines(
 ) -> Iterator[str]:
     found: dict[Place, list[str]] = {}
     for detail in details:
-        where = _typed(detail["loc"], data)
+        where = _typed(detail, data)
         if (*place, *where) not in document.failed:
             message = _message(detail, where, model)
             messages = found.setdefault(where, [])
@@ -84,16 +84,16 @@ def _lines(
         yield f"{show((*place, *where))}: {' or '.join(messages)}{f' (from {origin})' if origin else ''}"
 
 
-def _typed(loc: Place, data: Any) -> Place:
+def _typed(detail: ErrorDetails, data: Any) -> Place:
     """Drop from pydantic's location what the user did not type: names of union members and of validators."""
     typed: list[str | int] = []
-    for position, step in enumerate(loc):
-        last = position == len(loc) - 1
+    for position, step in enumerate(detail["loc"]):
+        missing = detail["type"] == "missing" and position == len(detail["loc"]) - 1
         if isinstance(data, list) and isinstance(step, int):
             data = data[step]
         elif isinstance(data, dict) and step in data:
             data = data.get(step)
-        elif not (last and isinstance(data, dict) and step != "[key]"):  # a missing key is last
+        elif not missing:
             continue
         typed.append(step)
     return tuple(typed)
