@@ -123,6 +123,11 @@ class Fault:
         proxy: Proxy = self._enter(Proxy(self.folder, target, cuts=cuts, seed=seed))
         return proxy
 
+    def attacker(self, attack: str) -> Program:
+        """Clients that mean no good (:mod:`tests.faults.attacker`), to be entered."""
+        ports = map(str, (self.grpc_port, self.http_port))
+        return Program("attacker", [sys.executable, "-m", "tests.faults.attacker", attack, *ports], self.folder)
+
     def run(
         self,
         endpoint: str,
