@@ -142,3 +142,10 @@ def test_records_of_an_undelivered_frame_are_counted() -> None:
     """What never went out is counted by program; frames of other types hold none."""
     assert writer.programs(writer.records([EXEC, EXIT, EXEC])) == {1: 2, 2: 1}
     assert writer.programs(HELLO) == {}
+
+
+def test_execs_come_before_exits() -> None:
+    """A process may begin and end behind another's end in one frame: its exit tells what its exec told."""
+    (frame,) = frames.Reader().feed(writer.records([EXIT, EXEC, EXIT]))
+    assert isinstance(frame, frames.Records)
+    assert list(frame.by_kind.items()) == [("exec", [EXEC]), ("exit", [EXIT, EXIT])]

@@ -39,7 +39,7 @@ class Hello(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Records by kind, each in the order of the events."""
+    """Records by kind, each in the order of the events; execs before exits, for an exit tells what its exec told."""
 
     by_kind: Mapping[str, list[bytes]]
 
@@ -127,15 +127,15 @@ def _hello(payload: bytes) -> Hello:
 
 
 def _records(payload: bytes) -> Records:
-    by_kind: dict[str, list[bytes]] = {}
+    by_kind: dict[str, list[bytes]] = {name: [] for name in PROGRAMS.values()}
     at = 0
     while at < len(payload):
         size, program, _, _ = HEADER.unpack_from(payload, at)
         if size < HEADER.size or at + size > len(payload) or program not in PROGRAMS:
             raise FrameError(f"a record of {size} bytes and program {program} does not fit into its frame")
-        by_kind.setdefault(PROGRAMS[program], []).append(payload[at : at + size])
+        by_kind[PROGRAMS[program]].append(payload[at : at + size])
         at += size
-    return Records(by_kind)
+    return Records({name: records for name, records in by_kind.items() if records})
 
 
 def _lost(payload: bytes) -> Lost:
