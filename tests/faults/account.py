@@ -109,7 +109,7 @@ class Row(NamedTuple):
     lost: int
     dead_letter: int
     peak_mib: float
-    """Of the otelbee with the highest peak."""
+    """Of otelbee; of the Collector where it is the one that must not be felled."""
     limit_mib: int
     seconds: float
 

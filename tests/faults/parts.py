@@ -81,6 +81,18 @@ class Proxy(Program):
         return self.output().count("reset after")
 
 
+class Herd(Program):
+    """Many exporters with full queues (:mod:`tests.faults.herd`)."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        """For ``settings`` see :class:`~tests.faults.herd.Settings`; the ledger is added."""
+        name = f"herd-{settings['first']}"
+        path = folder / f"{name}.ledger"
+        self.ledger = Ledger(path)
+        arguments = json.dumps({"ledger": str(path), **settings})
+        super().__init__(name, [sys.executable, "-m", "tests.faults.herd", arguments], folder)
+
+
 class Fault:
     """One fault: starts its processes, and says in the end what became of every record."""
 
@@ -90,6 +102,7 @@ class Fault:
         self.dead_letter = folder / "dead_letter.jsonl"
         self._enter: Callable[[Any], Any] = stack.enter_context
         self._senders: list[Sender] = []
+        self._ledgers: list[Ledger] = []
         self._delivered: list[Ids] = []
         self._dead = Ids(self.dead_letter)
         self._peak_bytes = 0
@@ -176,12 +189,19 @@ class Fault:
         port = self.grpc_port if protocol == "grpc" else self.http_port
         sender = Sender(self.folder, endpoint or f"127.0.0.1:{port}", name, protocol=protocol, **load)
         self._senders.append(sender)
+        self._ledgers.append(sender.ledger)
         self._enter(sender)
         return sender
 
+    def herd(self, first: int, exporters: int, **settings: Any) -> Herd:
+        """Start exporters with full queues."""
+        herd: Herd = self._enter(Herd(self.folder, first=first, exporters=exporters, **settings))
+        self._ledgers.append(herd.ledger)
+        return herd
+
     def acknowledged(self) -> set[bytes]:
         """What all senders together were told is safe."""
-        return set().union(*(sender.ledger.acknowledged for sender in self._senders))
+        return set().union(*(ledger.acknowledged for ledger in self._ledgers))
 
     def delivered(self) -> set[bytes]:
         """What the next stage has."""
@@ -204,35 +224,41 @@ class Fault:
         for sender in self._senders:
             if sender.running:
                 assert sender.stop(SETTLE_S) == 0, sender.errors()[-2000:]
-        acknowledged = self.acknowledged()
+        self.settle()
+        self._note_peak()
+        row = self.concluded(fault, self._peak_bytes)
+        if not restarted:
+            assert self.otelbee.pid == self._pid
+        assert self.otelbee.ready(), "otelbee is not ready after the fault"
+        return row
 
-        def missing() -> set[bytes]:
-            return acknowledged - self.delivered() - self.put_aside()
+    def settle(self, deadline_s: float = SETTLE_S) -> None:
+        """Wait until everything acknowledged has arrived, or for so long: the row says what has not."""
+        with suppress(TimeoutError):
+            until(lambda: not self.missing(), "everything acknowledged to arrive", deadline_s)
 
-        with suppress(TimeoutError):  # the row says how many there are
-            until(lambda: not missing(), "everything acknowledged to arrive", SETTLE_S)
-        if self.otelbee.running:
-            self._note_peak()
+    def missing(self) -> set[bytes]:
+        """What was acknowledged and is not where it should be yet."""
+        return self.acknowledged() - self.delivered() - self.put_aside()
+
+    def concluded(self, fault: str, peak_bytes: int, limit_mib: int = LIMIT_MIB) -> Row:
+        """Enter a row in the table, and see that nothing is lost and that memory is below its limit."""
         row = Row(
             fault,
-            len(set().union(*(sender.ledger.sent for sender in self._senders))),
-            len(acknowledged),
+            len(set().union(*(ledger.sent for ledger in self._ledgers))),
+            len(self.acknowledged()),
             len(self.delivered()),
             sum(ids.duplicated for ids in self._delivered),
-            len(missing()),
+            len(self.missing()),
             len(self.put_aside()),
-            self._peak_bytes / 2**20,
-            LIMIT_MIB,
+            peak_bytes / 2**20,
+            limit_mib,
             time.monotonic() - self._begun_s,
         )
         TABLE.append(row)
         assert row.acknowledged, "nothing was acknowledged: this was no test"
-        assert not row.lost, f"{row.lost} records lost, for example {sorted(missing())[:3]}"
-        assert row.peak_mib <= LIMIT_MIB, f"{row.peak_mib:.0f} MiB of memory, {LIMIT_MIB} MiB are allowed"
-        if not restarted:
-            assert self.otelbee.running, "otelbee ended"
-            assert self.otelbee.pid == self._pid
-            assert self.otelbee.ready(), "otelbee is not ready after the fault"
+        assert not row.lost, f"{row.lost} records lost, for example {sorted(self.missing())[:3]}"
+        assert row.peak_mib <= limit_mib, f"{row.peak_mib:.0f} MiB of memory, {limit_mib} MiB are allowed"
         return row
 
     def _note_peak(self) -> None:
