@@ -38,6 +38,9 @@ _RESUME_S = 2.0
 """Shown as resumed when no records waited that long; more than a pause, so that a slow queue does not flap."""
 
 GAP_EVENT = "otelbee.source.gap"
+LOSS_EVENT = "otelbee.source.loss"
+LOSS_REASON, LOSS_RECORDS = "otelbee.loss.reason", "otelbee.loss.records"
+"""Attributes of such an event, where it is known how much was lost."""
 _OURSELVES = "otelbee"
 """What otelbee's own events are accepted from, so that a source is counted what its peer sent."""
 
@@ -161,9 +164,9 @@ class SourceIntake:
         self._telemetry.refused_request(self.name, reason)
         self.peers.refused(peer, reason, self._clock_ns())
 
-    def lost(self, reason: str, n: int) -> None:
-        """Count records that were lost before they could be emitted."""
-        self._telemetry.lost(self.name, reason, n)
+    def losses(self, known: Mapping[str, float] | None) -> None:
+        """Show what the peer itself counts as lost, by reason; None while that is unknown."""
+        self._telemetry.peer_losses(self.name, known)
 
     async def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:
         """Record an event of otelbee's own; waits for room."""
@@ -171,6 +174,8 @@ class SourceIntake:
             self._telemetry.gap(self.name)
         else:
             self._telemetry.counted(self.name, name, 1)
+        if name == LOSS_EVENT and LOSS_RECORDS in attributes:
+            self._telemetry.lost(self.name, str(attributes.get(LOSS_REASON, "")), int(attributes[LOSS_RECORDS]))
         batch = own_event(name, {"otelbee.source.name": self.name, **attributes}, self._clock_ns(), self._resource)
         # Nothing that the peer saw: the time of its newest event stays what it is.
         parts = tuple(part._replace(source=self.name, newest_event_ns=0) for part in batch.parts)

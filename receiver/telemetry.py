@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from translators.batch import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _ITEMS = {
     Signal.LOGS: "log_records",
@@ -110,6 +110,12 @@ class Telemetry:
             registry=registry,
         )
         self._lost = counter("source_lost_records", "Lost before otelbee, as far as it was told", "receiver", "reason")
+        self._peer_losses = Gauge(
+            "otelbee_source_peer_lost_records",
+            "What the peer itself counts as lost; absent while that is unknown",
+            ["receiver", "reason"],
+            registry=registry,
+        )
         registry.register(_Process())
 
     def accepted(self, source: str, signal: Signal, items: int) -> None:
@@ -151,6 +157,7 @@ class Telemetry:
 
     def source_gone(self, source: str) -> None:
         """Show a source no more that the configuration does not have any more; what it counted stays."""
+        self._peer_losses.remove_by_labels({"receiver": source})
         for gauge in (self._source_up, self._backlog_size, self._backlog_capacity):
             with suppress(KeyError):
                 gauge.remove(source)
@@ -205,6 +212,12 @@ class Telemetry:
     def lost(self, source: str, reason: str, n: int) -> None:
         """Count records that were lost before they reached otelbee; ``reason`` is a word of the source."""
         self._lost.labels(source, reason).inc(n)
+
+    def peer_losses(self, source: str, known: Mapping[str, float] | None) -> None:
+        """Show what the peer of a source counts as lost, by reason; None: nothing is known, which is not 0."""
+        self._peer_losses.remove_by_labels({"receiver": source})
+        for reason, count in (known or {}).items():
+            self._peer_losses.labels(source, reason).set(count)
 
     def retried(self, signal: Signal) -> None:
         """Count an export attempt after the first."""

@@ -60,8 +60,8 @@ class Intake(Protocol):
         """Count a request that was refused; ``reason`` is one of a few words, ``peer`` an address without its port."""
         ...
 
-    def lost(self, reason: str, n: int) -> None:
-        """Count records that were lost before they could be emitted; ``reason`` is one of a few words."""
+    def losses(self, known: Mapping[str, float] | None) -> None:
+        """Show what the peer itself counts as lost, by one of a few words; None while that is unknown."""
         ...
 
     async def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import json
+import threading
 import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from peers.processes import Collector, Otelbee, free_port
+from peers.records import own_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TOKEN = "not-very-secret"
@@ -75,6 +80,68 @@ def test_a_thousand_peers_are_no_series(tmp_path: Path) -> None:
     assert len(worst) == 10
     assert (worst[0]["peer"], worst[0]["refused"], worst[0]["source"]) == ("127.1.2.3", 4, "otlp")
     assert worst[0]["reason"] == "unauthenticated"
+
+
+@pytest.mark.timeout(150)
+def test_what_the_agent_lost_is_in_the_data(
+    tmp_path: Path, shared_data: Callable[..., Path], way: Callable[..., Any]
+) -> None:
+    """Its counters are read where its file says; an increase is a record in the Collector's output, and a metric."""
+    counter = "tetragon_observer_ringbuf_events_lost_total"
+    with serving_text(f"{counter} 5\n") as page:
+        info = tmp_path / "tetragon-info.json"
+        info.write_text(
+            json.dumps({"server_address": f"unix://{tmp_path}/tetragon.sock", "metrics_address": page.address})
+        )
+        source = {"discovery_file": str(info)}
+        _, otelbee, collector = way(shared_data("tetragon", "recordings", "base_full.pb.gz"), source=source)
+        labels = {"receiver": "tetragon", "reason": "ring_buffer_full"}
+        otelbee.until(lambda: otelbee.metric("otelbee_source_peer_lost_records", **labels) == 5, "it knows the count")
+        page.text = f"{counter} 12\n"
+        collector.until(
+            lambda: own_events(collector.records(), "otelbee.source.loss"), "it is told of the loss", deadline_s=60
+        )
+        assert otelbee.metric("otelbee_source_lost_records", **labels) == 7
+    (loss,) = own_events(collector.records(), "otelbee.source.loss")
+    assert loss["otelbee.loss.reason"] == "ring_buffer_full"
+    assert loss["otelbee.source.name"] == "tetragon"
+
+
+class Page(ThreadingHTTPServer):
+    """A page of text that can change."""
+
+    text = ""
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return f"127.0.0.1:{self.server_port}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Page)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.server.text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's signature
+        del format, args
+
+
+@contextmanager
+def serving_text(text: str) -> Iterator[Page]:
+    """Serve a page at ``/metrics`` and everywhere else."""
+    page = Page(("127.0.0.1", 0), _Answer)
+    page.text = text
+    thread = threading.Thread(target=page.serve_forever)
+    thread.start()
+    try:
+        yield page
+    finally:
+        page.shutdown()
+        thread.join()
+        page.server_close()
 
 
 def test_age_and_times_of_what_is_queued_and_delivered(tmp_path: Path, collector: Collector) -> None:

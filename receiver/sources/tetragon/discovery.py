@@ -36,6 +36,12 @@ def with_default_port(address: str) -> str:
     return address if ":" in address else f"{address}:{_DEFAULT_PORT}"
 
 
+def reachable_host(address: str) -> str:
+    """Turn a ``host:port`` that somebody on this host listens on into one that can be connected to."""
+    host, _, port = address.rpartition(":")
+    return f"localhost:{port}" if host.strip("[]") in _ANY_ADDRESS else address
+
+
 def discovered_address(path: Path) -> str:
     """Read the address that the agent listens on, as a client reaches it.
 
@@ -77,8 +83,7 @@ def _reachable(path: Path, address: str) -> str:
         )
     if address.startswith("unix://"):
         return address
-    host, _, port = with_default_port(address).rpartition(":")
-    address = f"localhost:{port}" if host.strip("[]") in _ANY_ADDRESS else f"{host}:{port}"
+    address = reachable_host(with_default_port(address))
     try:
         parse_endpoint(address)
     except ValueError as error:

@@ -19,10 +19,12 @@ from receiver.net.stream import open_stream
 from receiver.sources.tetragon.ancestry import Ancestry
 from receiver.sources.tetragon.diagnosis import connection_problem, refusal, stream_problem
 from receiver.sources.tetragon.discovery import DiscoveryError, Problem, discovered_address
+from receiver.sources.tetragon.watch import Watch
 from translators.batch import Exclude, Origin
 from translators.pb import tetragon_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
     from receiver.net.stream import Stream
@@ -52,6 +54,8 @@ class Timing(NamedTuple):
     """For GetVersion and GetDebug, which the agent answers from memory."""
     settle_s: float = 1.0
     """A stream without events counts as open after this long: the agent sends no headers before its first event."""
+    watch_s: float = 30.0
+    """Between two looks at what the agent says of itself."""
 
 
 class _Loss(NamedTuple):
@@ -75,6 +79,7 @@ class Source:
         self._request = config.filters.request()
         self._exclude = Exclude()
         self._ancestry = Ancestry()
+        self._watch = Watch(config.discovery_file, interval_s=timing.watch_s)
         self._open = False
         self._stream: Stream | None = None
         self._loss: _Loss | None = None
@@ -138,7 +143,17 @@ class Source:
                 if config.process_spans:
                     # The stream is open: what starts from now on will be in it.
                     await self._ancestry.hand_on(connection, intake, origin, self._timing.deadline_s)
+                await stack.enter_async_context(self._watched(intake, connection, endpoint))
                 return await self._read(intake, stream, endpoint, origin)
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, intake: Intake, connection: grpc.aio.Channel, endpoint: str) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._watch.run(intake, connection, endpoint), name="tetragon watch")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
     def _get_events(self, endpoint: str) -> AbstractAsyncContextManager[Stream]:
         config, target = self._config, parse_endpoint(endpoint)

@@ -59,6 +59,9 @@ class Agent:
         self.version = "v1.7.0"
         self.processes: list[tetragon_pb2.Process] | None = None
         """Its process cache; None for an agent that does not tell it."""
+        self.policies: list[tetragon_pb2.TracingPolicyStatus] | None = None
+        """Its policies; None for an agent that does not list them."""
+        self.listed = 0
         self._script = script
         self._credentials = credentials
         self._server: grpc.aio.Server | None = None
@@ -69,6 +72,7 @@ class Agent:
         handlers = {
             "GetVersion": grpc.unary_unary_rpc_method_handler(self._get_version),
             "GetDebug": grpc.unary_unary_rpc_method_handler(self._get_debug),
+            "ListTracingPolicies": grpc.unary_unary_rpc_method_handler(self._list_policies),
             "GetEvents": grpc.unary_stream_rpc_method_handler(self._get_events),
         }
         handler = grpc.method_handlers_generic_handler("tetragon.FineGuidanceSensors", handlers)
@@ -107,6 +111,13 @@ class Agent:
             answer.processes.processes.add(process=process, color="inUse")
         return answer.SerializeToString()
 
+    async def _list_policies(self, request: bytes, context: Context) -> bytes:
+        del request
+        self.listed += 1
+        if self.policies is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method ListTracingPolicies")
+        return tetragon_pb2.ListTracingPoliciesResponse(policies=self.policies).SerializeToString()
+
     async def _get_events(self, request: bytes, context: Context) -> AsyncGenerator[bytes, None]:
         self.requests.append(tetragon_pb2.GetEventsRequest.FromString(request))
         async for item in self._script(self, context):
@@ -126,6 +137,7 @@ class Collected:
         self.kinds: set[tuple[str, bool]] = set()
         self.origins: list[Origin] = []
         self.events: list[tuple[str, Mapping[str, str | int | float | bool]]] = []
+        self.known_losses: list[Mapping[str, float] | None] = []
         self.room = asyncio.Event()
         self.room.set()
         self.waiting = False
@@ -147,6 +159,11 @@ class Collected:
     def backlog(self, waiting_bytes: Callable[[], int], capacity_bytes: int) -> None:
         """Keep how to ask what the source has read ahead."""
         self.backlog_bytes, self.backlog_capacity_bytes = waiting_bytes, capacity_bytes
+
+    def losses(self, known: Mapping[str, float] | None) -> None:
+        """Keep what the peer says that it has lost."""
+        self.known_losses.append(known)
+        self._changed.set()
 
     async def emit(self, kind: str, records: Sequence[bytes], origin: Origin, *, wait: bool) -> Outcome:
         """Keep records once there is room."""
