@@ -13,16 +13,15 @@ _PROCESS, _PARENT = 0x0A, 0x12  # tags of fields 1 and 2, length-delimited
 _CONTINUE = 0x80
 
 
-def split(body: bytes, kind: Kind) -> tuple[bytes, bytes, bytes]:
-    """Return (process, parent, rest) of a message that begins as Tetragon writes it; each may be empty.
+def split(body: bytes, position: int, kind: Kind) -> tuple[bytes, bytes, bytes]:
+    """Return (process, parent, rest) of a message that begins at ``position`` as Tetragon writes it; each may be empty.
 
     Raises DecodeError when a process reaches beyond the end.
     """
     process = parent = b""
-    position = 0
     end = len(body)
-    if kind.parts and end and body[0] == _PROCESS:
-        start, position = _payload(body, 1)
+    if kind.parts and position < end and body[position] == _PROCESS:
+        start, position = _payload(body, position + 1)
         if position > end:
             raise DecodeError(f"{kind.name}: truncated inside the process")
         process = body[start:position]
@@ -36,6 +35,10 @@ def split(body: bytes, kind: Kind) -> tuple[bytes, bytes, bytes]:
 
 def _payload(body: bytes, position: int) -> tuple[int, int]:
     """Read a length and return where the payload starts and ends; the end may lie beyond the body's."""
+    # Nearly all have two bytes.
+    two = body[position : position + 2]
+    if len(two) == 2 and two[0] >= _CONTINUE > two[1]:  # noqa: PLR2004
+        return position + 2, position + 2 + (two[0] & 0x7F | two[1] << 7)
     size = shift = 0
     for byte in body[position : position + 5]:  # a message has at most 2 GiB, its length at most five bytes
         position += 1

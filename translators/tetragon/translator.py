@@ -18,6 +18,7 @@ from translators.pb import tetragon_lazy_pb2 as lazy
 from translators.pb import tetragon_pb2 as full
 from translators.tetragon import names
 from translators.tetragon.cache import Cache
+from translators.tetragon.envelope import Envelopes
 from translators.tetragon.field_filters import FieldFilters
 from translators.tetragon.hooks import Hooks
 from translators.tetragon.json_body import json_body
@@ -33,7 +34,7 @@ from translators.tetragon.lifecycle import (
 )
 from translators.tetragon.lives import Lives
 from translators.tetragon.options import Options
-from translators.tetragon.place import Node, resource
+from translators.tetragon.place import resource
 from translators.tetragon.process import Process, Processes
 from translators.tetragon.record import body_head, uid
 from translators.tetragon.redaction import Redaction
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from translators.batch import Origin
     from translators.tetragon.detail import Detail
+    from translators.tetragon.place import Node
 
 _TIME = wire.Key("tetragon.time")
 """Only of an event whose time does not fit into ``time_unix_nano`` (1970 to 2554)."""
@@ -53,7 +55,6 @@ _TIME_MISSING = wire.Key("tetragon.time_missing").true
 _AGGREGATED = wire.Key("tetragon.aggregation.count")
 
 _DETAILS = 8_192
-_NODES = 1_024
 _RESOURCES = 4_096
 _BYTES = 8 * 1024 * 1024
 _SHARE = 4
@@ -96,7 +97,7 @@ class Translator:
         self._hooks = Hooks(self._options, self._redaction, self._processes)
         self._lives = Lives(self._options, self._processes, self._redaction) if self._options.process_spans else None
         self._details: dict[str, Cache[bytes, Detail]] = {name: Cache(_DETAILS, _BYTES) for name in KINDS}
-        self._nodes: Cache[tuple[str, str, tuple[bytes, ...]], Node] = Cache(_NODES, _BYTES)
+        self._envelopes = Envelopes()
         self._resources: Cache[tuple[Node, bytes], bytes] = Cache(_RESOURCES, _BYTES)
 
     def translate(self, kind: str, records: Sequence[bytes], origin: Origin, now_ns: int) -> Translation:
@@ -138,26 +139,22 @@ class Translator:
         if self._filtered:
             source = source or raw
             raw = self._filters.apply(raw)
-        event = lazy.Event.FromString(raw)
-        labels = event.node_labels
-        key = (event.node_name, event.cluster_name, tuple(sorted(labels)) if labels else ())
-        node = self._nodes.young.get(key) or self._node(key)
-        name = event.WhichOneof("event")
-        if name is None:
-            detail = self._unknown(event, raw if source is None else source, unknown_name)
-            call.count("unknown_kind")
-            absent = self._processes.absent
-            self._record(UNKNOWN, event, node, (absent, absent, detail), call)
-            return
-        kind = KINDS[name]
-        body: bytes = getattr(event, name)
-        process_data, parent_data, rest = split(body, kind)
+        envelope = self._envelopes.read(raw)
+        if envelope is None:
+            event, node = self._envelopes.parse(raw)
+            name = event.WhichOneof("event")
+            if name is None:
+                self._unknown(event, node, raw if source is None else source, unknown_name, call)
+                return
+            envelope = (node, event.time, KINDS[name], getattr(event, name), 0, event.aggregation_info)
+        node, instant, kind, body, start, aggregation = envelope
+        process_data, parent_data, rest = split(body, start, kind)
         aliases = self._processes.aliases.young
         process = aliases.get(process_data) or self._processes.find(process_data)
-        detail = self._details[name].young.get(rest) or self._detail(kind, rest, process)
+        detail = self._details[kind.name].young.get(rest) or self._detail(kind, rest, process)
         if detail.process or detail.parent:
             # Another serialiser, with another order of fields.
-            process_data, parent_data, rest = reorder(body, kind)
+            process_data, parent_data, rest = reorder(body[start:], kind)
             process = self._processes.find(process_data)
             detail = self._detail(kind, rest, process)
         if not process.completed:
@@ -169,20 +166,17 @@ class Translator:
             call.count("unknown_fields", detail.unknown_fields)
         parent = aliases.get(parent_data) or self._processes.find(parent_data)
         if self._lives is not None:
-            self._live((kind, rest), event, node, (process, parent, detail), call)
-        self._record(kind, event, node, (process, parent, detail), call)
+            self._live((kind, rest), instant, node, (process, parent, detail), call)
+        own = _AGGREGATED.integer(full.AggregationInfo.FromString(aggregation).count) if aggregation else b""
+        line = json_body(raw, self._redaction, self._options.environment) if self._json else b""
+        self._record((kind, node, instant), (process, parent, detail), own, line, call)
 
-    def _node(self, key: tuple[str, str, tuple[bytes, ...]]) -> Node:
-        size = sum(map(len, key[2]))
-        node = self._nodes.get(key, size)
-        if node is None:
-            node = Node(*key)
-            self._nodes.put(key, node, size)
-        return node
-
-    def _unknown(self, event: lazy.Event, source: bytes, name: str) -> Detail:
+    def _unknown(self, event: lazy.Event, node: Node, source: bytes, name: str, call: _Call) -> None:
         withheld = self._redaction.redactor is not None or self._filtered
-        return unknown_kind(event, source, name, withheld=withheld)
+        detail = unknown_kind(event, source, name, withheld=withheld)
+        call.count("unknown_kind")
+        absent = self._processes.absent
+        self._record((UNKNOWN, node, event.time), (absent, absent, detail), b"", b"", call)
 
     def _detail(self, kind: Kind, rest: bytes, process: Process) -> Detail:
         if kind is EXIT:  # each carries its own time
@@ -210,16 +204,20 @@ class Translator:
                 return self._hooks.read(kind, rest)
 
     def _record(
-        self, kind: Kind, event: lazy.Event, node: Node, what: tuple[Process, Process, Detail], call: _Call
+        self,
+        event: tuple[Kind, Node, lazy.Timestamp],
+        what: tuple[Process, Process, Detail],
+        own: bytes,
+        line: bytes,
+        call: _Call,
     ) -> None:
-        """Join one record and put it with those of the same Resource."""
+        """Join one record and put it with those of the same Resource; ``line`` is the body where it is not empty."""
+        kind, node, instant = event
         process, parent, detail = what
-        severity, who, own = detail.severity, process.who, b""
+        severity, who = detail.severity, process.who
         if kind is EXEC or kind is EXIT or kind is LOADER:
-            severity, who, own = _of_lifecycle(kind, process, parent, detail)
-        if event.aggregation_info:
-            own += _AGGREGATED.integer(full.AggregationInfo.FromString(event.aggregation_info).count)
-        instant = event.time
+            severity, who, attributes = _of_lifecycle(kind, process, parent, detail)
+            own = attributes + own
         time_ns = instant.seconds * 1_000_000_000 + instant.nanos
         if not 0 <= time_ns <= wire.UINT64_MAX:
             own += _TIME.text(names.instant(instant.seconds, instant.nanos))
@@ -230,10 +228,9 @@ class Translator:
         if time_ns == 0:
             time = call.now
             own += _TIME_MISSING
-        lead = node.lead if kind.parts and not process.placed else b""
-        line = detail.word + lead + who + detail.tail
-        if self._json and kind is not UNKNOWN:
-            line = json_body(event.SerializeToString(), self._redaction, self._options.environment)
+        if not line:
+            lead = node.lead if kind.parts and not process.placed else b""
+            line = detail.word + lead + who + detail.tail
         record = b"".join(
             (
                 b"\x09",  # LogRecord.time_unix_nano
@@ -259,7 +256,8 @@ class Translator:
         if records is None:
             records = call.groups[group] = [self._resource(group, process)]
         records.append(b"\x12" + wire.varint(len(record)) + record)  # ScopeLogs.log_records
-        call.newest_ns = max(call.newest_ns, time_ns)
+        if time_ns > call.newest_ns:  # noqa: PLR1730 - a call for each record
+            call.newest_ns = time_ns
 
     def _resource(self, group: tuple[Node, bytes], process: Process) -> bytes:
         encoded = self._resources.get(group, _SHARE * len(group[1]))
@@ -271,7 +269,7 @@ class Translator:
     def _live(
         self,
         message: tuple[Kind, bytes],
-        event: lazy.Event,
+        instant: lazy.Timestamp,
         node: Node,
         what: tuple[Process, Process, Detail],
         call: _Call,
@@ -283,7 +281,7 @@ class Translator:
         process, parent, detail = what
         if not process.is_placed:
             lives.place(process, parent, kind, rest)
-        time_ns = names.unix_ns(event.time.seconds, event.time.nanos) or call.now_ns
+        time_ns = names.unix_ns(instant.seconds, instant.nanos) or call.now_ns
         if kind is EXIT:
             ended, span = process, lives.exited(process, rest, time_ns, detail.attributes)
         elif kind is EXEC:
