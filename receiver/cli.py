@@ -18,7 +18,7 @@ from receiver import app, logs, parent, replay
 from receiver.config import load, load_for_translation
 from receiver.errors import ConfigError, OtelbeeError, StartError
 from receiver.layers import ENVIRONMENT_PREFIX
-from receiver.registry import EXPORTERS, SOURCES
+from receiver.registry import EXPORTERS, SOURCES, TRANSLATABLE
 from receiver.reload import Reload
 from receiver.translation import Refused, translate
 from translators.version import VERSION
@@ -133,7 +133,7 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_translate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=f"whose data it is: {', '.join(SOURCES)}")
+    parser.add_argument("source", metavar="SOURCE", help=f"whose data it is: {', '.join(TRANSLATABLE)}")
     parser.add_argument(
         "file", metavar="FILE", nargs="?", help="the data, gzip or not; - (the default) is standard input"
     )
@@ -161,9 +161,12 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
 
 

@@ -9,18 +9,17 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import re2  # type: ignore[import-untyped]  # google-re2 ships no types
-from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, StringConstraints
+from pydantic import BeforeValidator, Field, InstanceOf, StringConstraints
 
 from receiver.errors import ConfigError
 from receiver.exporters import Config as ExporterConfig
 from receiver.exporters import otlp_grpc
 from receiver.exporters.debug import Config as DebugConfig
-from receiver.fields import Address, Duration, Section
+from receiver.fields import Address, Duration, Regex, Section
 from receiver.layers import ENVIRONMENT_PREFIX, Document, read, show
 from receiver.memory import Config as MemoryConfig
 from receiver.problems import unknown, validated
-from receiver.registry import EXPORTERS, SOURCES, Shared, share, source_type
+from receiver.registry import EXPORTERS, SOURCES, TRANSLATABLE, Shared, share, source_type
 from receiver.storage import Config as StorageConfig
 
 if TYPE_CHECKING:
@@ -34,24 +33,10 @@ _REQUIRED_EXPORTER = (
 )
 
 
-def _pattern(pattern: str) -> str:
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error
-        raise ValueError(
-            f"not a regular expression of RE2 ({reason}); its syntax: github.com/google/re2/wiki/Syntax"
-        ) from error
-    return pattern
-
-
 def _directory(storage: Any) -> Any:
     return {"directory": storage} if isinstance(storage, str) else storage
 
 
-Pattern = Annotated[str, AfterValidator(_pattern)]
 RuleName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]{0,39}$")]
 AttributeKey = Annotated[str, StringConstraints(min_length=1)]
 
@@ -69,7 +54,7 @@ class Redaction(Section):
     """Secrets in what processes were given; replaced before anything is queued."""
 
     enabled: bool = True
-    rules: dict[RuleName, Pattern] = Field(default_factory=dict)
+    rules: dict[RuleName, Regex] = Field(default_factory=dict)
     """More rules beside the default ones, by name; a match becomes ``<redacted:NAME>``."""
 
 
@@ -140,8 +125,9 @@ def load_for_translation(source: str, sets: Sequence[str], environ: Mapping[str,
     Raises:
         ConfigError: with every problem at once.
     """
-    if source not in SOURCES:
-        raise ConfigError([f"{source}: {unknown(source, 'source', sorted(SOURCES))}"])
+    if source not in TRANSLATABLE:
+        what = "source of recorded data" if source in SOURCES else "source"
+        raise ConfigError([f"{source}: {unknown(source, what, sorted(TRANSLATABLE))}"])
     names = {name: value for name, value in environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     whole = [
         given if re.match(r"(resource|redaction)(\.|::|=)", given) else _below_source(source, given) for given in sets

@@ -48,7 +48,9 @@ def _regex(pattern: str) -> str:
     except re2.error as error:
         reason = error.args[0] if error.args else "not valid"
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        raise ValueError(f"not a regular expression of RE2: {text}") from None
+        raise ValueError(
+            f"not a regular expression of RE2: {text}; its syntax: github.com/google/re2/wiki/Syntax"
+        ) from None
     return pattern
 
 

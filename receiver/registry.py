@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from receiver.exporters import debug, file, otlp_grpc
-from receiver.recording import Recorded, RecordingError, read_numbered
+from receiver.recording import Recorded, read_numbered
 from receiver.sources import bpf, otlp, tetragon, tetragon_file
 from translators.batch import Signal
 from translators.bpf import Translator as BpfTranslator
@@ -38,8 +38,8 @@ class Entry(NamedTuple):
     source: Callable[[Any, Checkpoint | None], Source]
     """From an instance of ``config``, and where it left off; None without ``storage``. Most keep no checkpoint."""
     translator: Callable[[Any, Shared], Translator]
-    records: Callable[[BinaryIO], Iterator[Recorded]]
-    """How a file holds this tool's records."""
+    records: Callable[[BinaryIO], Iterator[Recorded]] | None
+    """How a file holds this tool's records; None where there is no such file, or another source reads it."""
     stability: str
     stream: bool = False
     """Whether its peer keeps nothing for who is away: each start is reported as a gap."""
@@ -72,10 +72,6 @@ def _otlp(config: otlp.Config, _: Shared) -> Translator:
     return OtlpTranslator(config.options())
 
 
-def _no_recording(_: BinaryIO) -> Iterator[Recorded]:
-    raise RecordingError("this source's data is OTLP already; there is nothing to translate")
-
-
 _OTLP = frozenset({Signal.LOGS, Signal.METRICS, Signal.TRACES})
 
 SOURCES: Mapping[str, Entry] = MappingProxyType(
@@ -83,11 +79,14 @@ SOURCES: Mapping[str, Entry] = MappingProxyType(
         "tetragon": Entry(
             tetragon.Config, lambda config, _: tetragon.Source(config), _tetragon, read_numbered, "alpha", stream=True
         ),
-        "tetragon_file": Entry(tetragon_file.Config, tetragon_file.Source, _tetragon, read_numbered, "alpha"),
+        "tetragon_file": Entry(tetragon_file.Config, tetragon_file.Source, _tetragon, None, "alpha"),
         "bpf": Entry(bpf.Config, lambda config, _: bpf.Source(config), _bpf, bpf.read_recorded, "alpha", stream=True),
-        "otlp": Entry(otlp.Config, otlp.Source, _otlp, _no_recording, "alpha", signals=_OTLP),
+        "otlp": Entry(otlp.Config, otlp.Source, _otlp, None, "alpha", signals=_OTLP),
     }
 )
+
+TRANSLATABLE = tuple(name for name, entry in SOURCES.items() if entry.records is not None)
+"""The sources whose recorded data ``otelbee translate`` reads."""
 
 EXPORTERS: Mapping[str, type[Section]] = MappingProxyType(
     {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,7 +23,6 @@ from translators.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-    from pathlib import Path
 
 _SERVICE = "tetragon.FineGuidanceSensors"
 _TURN = 256
@@ -105,6 +105,8 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
         target = parse_endpoint(f"{host}:1" if separator and port == "0" else listen)
     except ValueError as error:
         raise StartError(f"--listen: {listen} is {error}") from None
+    if target.socket_path and not Path(target.socket_path).parent.is_dir():
+        raise StartError(f"--listen: {listen}: there is no folder {Path(target.socket_path).parent}; make it first")
     address = f"unix:{target.socket_path}" if target.socket_path else listen
     try:
         bound = server.add_insecure_port(address)

@@ -37,6 +37,7 @@ def translate(config: Config, stream: BinaryIO, form: Literal["json", "proto"]) 
     ((name, section),) = config.sources.items()
     entry = SOURCES[source_type(name)]
     translator = entry.translator(section, config.shared())
+    assert entry.records is not None, f"{name} is not translatable"
     records = entry.records(stream)
     damage: list[Refused] = []
     while chunk := list(_readable(islice(records, _CHUNK_RECORDS), damage)):

@@ -199,6 +199,8 @@ class TestTranslate:
         ("arguments", "message"),
         [
             (["tetragn"], 'unknown source; did you mean "tetragon"'),
+            (["otlp"], "otlp: unknown source of recorded data"),
+            (["tetragon_file"], 'did you mean "tetragon"'),
             (["tetragon", "/does/not/exist"], "/does/not/exist: No such file or directory"),
             (["tetragon", "--set", "command_arg=1"], 'did you mean "command_args"'),
         ],
@@ -208,6 +210,13 @@ class TestTranslate:
         done = otelbee("translate", *arguments)
         assert (done.returncode, done.stdout) == (2, b"")
         assert message in done.stderr.decode()
+
+    @pytest.mark.parametrize("rate", ["many", "0", "-1", "nan", "inf"])
+    def test_a_rate_that_is_none(self, rate: str) -> None:
+        """The message says what a rate is."""
+        done = otelbee("replay", "tetragon", "x", "--listen", "127.0.0.1:0", f"--rate={rate}")
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert f"--rate: '{rate}' is not a number above 0" in done.stderr.decode()
 
     def test_nobody_reads_on(self, shared_data: Callable[..., Path]) -> None:
         """A reader that has seen enough (``| head``) is no reason to complain."""
@@ -238,7 +247,7 @@ class TestRun:
     def test_events_of_a_replay_reach_the_file(
         self, start: Callable[..., Started], shared_data: Callable[..., Path], tmp_path: Path
     ) -> None:
-        """Every recorded event is one log record; SIGTERM drains and is a success."""
+        """Every recorded event is one log record, behind the gap of the start; SIGTERM drains and is a success."""
         replay = start(
             "replay", "tetragon", shared_data("tetragon", "recordings", "net.pb.gz"), "--listen", "127.0.0.1:0"
         )
@@ -251,8 +260,9 @@ class TestRun:
         service.process.send_signal(signal.SIGTERM)
         assert service.ends() == 0
         assert "Shutdown complete." in service.said[-1]
-        records = [count(json.loads(line)) for line in output.read_text().splitlines()]
-        assert sum(records) == 260
+        requests = output.read_text().splitlines()
+        gaps = sum(request.count('"eventName":"otelbee.source.gap"') for request in requests)
+        assert (gaps, sum(count(json.loads(request)) for request in requests) - gaps) == (1, 260)
         replay.process.send_signal(signal.SIGINT)
         assert replay.ends() == 0
 

@@ -130,6 +130,15 @@ async def test_an_address_that_is_none_is_a_start_error(tmp_path: Path, listen: 
         await serve(recording(tmp_path), listen, shutdown=asyncio.get_running_loop().create_future())
 
 
+async def test_a_socket_needs_its_folder(tmp_path: Path) -> None:
+    """The message names the folder, which gRPC's own would not."""
+    missing = tmp_path / "missing"
+    with pytest.raises(StartError, match=f"there is no folder {missing}"):
+        await serve(
+            recording(tmp_path), f"unix://{missing}/x.sock", shutdown=asyncio.get_running_loop().create_future()
+        )
+
+
 async def test_an_address_in_use_is_a_start_error(tmp_path: Path) -> None:
     """Two replays cannot share a port."""
     async with replaying(recording(tmp_path), "127.0.0.1:0") as address:
