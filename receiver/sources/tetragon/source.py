@@ -11,7 +11,6 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from receiver.errors import PermanentSourceError, StartError, TooLarge
-from receiver.identity import self_exclude
 from receiver.net.backoff import Backoff
 from receiver.net.grpc import channel, parse_endpoint, unary
 from receiver.net.status import StreamError
@@ -93,7 +92,7 @@ class Source:
             PermanentSourceError: The agent refused the filters.
         """
         self._config.tls.credentials()
-        self._exclude = _excluded(self._config)
+        self._exclude = self._config.excluded()
         intake.started(None)
         intake.backlog(lambda: self._stream.waiting_bytes if self._stream else 0, int(self._config.read_ahead))
         loop = asyncio.get_running_loop()
@@ -232,12 +231,6 @@ class Source:
         if self._said != (up, kind):
             self._said = (up, kind)
             intake.state(up, reason)
-
-
-def _excluded(config: Config) -> Exclude:
-    own = self_exclude() if config.exclude_self else Exclude()
-    named = config.exclude.processes()
-    return Exclude(own.pids | named.pids, own.container_ids | named.container_ids, own.pod_uids | named.pod_uids)
 
 
 def _rfc3339(loop_s: float | None = None) -> str:
