@@ -14,10 +14,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from receiver import app, logs, parent, replay
+from receiver import app, effective, logs, parent, replay
 from receiver.config import load, load_for_translation
 from receiver.errors import ConfigError, OtelbeeError, StartError
-from receiver.layers import ENVIRONMENT_PREFIX
+from receiver.layers import ENVIRONMENT_PREFIX, origins
 from receiver.registry import EXPORTERS, SOURCES, TRANSLATABLE
 from receiver.reload import Reload
 from receiver.translation import Refused, translate
@@ -109,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, text in (
         ("run", _run, "Run the service until SIGTERM or SIGINT; a second signal stops at once. SIGHUP reloads."),
         ("validate", _validate, "Check the configuration: silent when it is right, every problem when not."),
+        (
+            "print-config",
+            _print_config,
+            "Print the configuration in force, and where each value came from; no secrets.",
+        ),
     ):
         _add_layers(add(name, command, text, epilog=_CONFIG_HELP))
     add("components", _components, "List the sources and exporters of this build.")
@@ -194,6 +199,12 @@ def _run(given: argparse.Namespace) -> int:
 
 def _validate(given: argparse.Namespace) -> int:
     load(given.config, given.set, os.environ)
+    return 0
+
+
+def _print_config(given: argparse.Namespace) -> int:
+    config = load(given.config, given.set, os.environ)
+    print(effective.show(config, origins(given.config, given.set, os.environ)), end="")
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from receiver.yaml_text import YamlProblem, parse
+from receiver.yaml_text import YamlProblem, lines, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,6 +76,47 @@ def read(paths: Sequence[Path], sets: Sequence[str], environ: Mapping[str, str])
         failed=frozenset(expansion.failed),
         complete=complete,
     )
+
+
+def origins(paths: Sequence[Path], sets: Sequence[str], environ: Mapping[str, str]) -> dict[Place, str]:
+    """Find where each value of the document that :func:`read` makes was written: ``FILE:LINE``, ``--set``, a variable.
+
+    A section without a value has no origin: what is in it are defaults. The document must be without problems.
+    """
+    found: dict[Place, str] = {}
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        tree = parse(text)
+        for place, line in lines(text).items():
+            if (value := _at(tree, place)) not in ({}, None):
+                used = "".join(f", ${name}" for name in _variables_in(value))
+                found[place] = f"{path}:{line}{used}"
+    ignored: list[str] = []
+    given = [("--set", layer) for layer in _sets(sets, ignored)]
+    given += [(name, layer) for name in sorted(environ) for layer in _variables({name: environ[name]}, ignored)]
+    for origin, layer in given:
+        found.update(dict.fromkeys(_leaves(layer, ()), origin))
+    return found
+
+
+def _leaves(tree: Any, place: Place) -> Iterator[Place]:
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from _leaves(value, (*place, key))
+    else:
+        yield place
+
+
+def _at(tree: Any, place: Place) -> Any:
+    for step in place:
+        tree = tree[step]
+    return tree
+
+
+def _variables_in(value: Any) -> Iterator[str]:
+    for match in _REFERENCE.finditer(value if isinstance(value, str) else ""):
+        if match["inside"] is not None and (inside := _INSIDE.fullmatch(match["inside"])):
+            yield inside["name"]
 
 
 def _files(paths: Sequence[Path], problems: list[str]) -> Iterator[dict[str, Any]]:

@@ -131,10 +131,15 @@ def _show_value(value: Any) -> str:
     if isinstance(value, dict | list | None):
         return _show_type(value)
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    text = _PASSWORD_IN_URL.sub("[REDACTED]@", text)
+    text = without_password(text)
     if len(text) > _MAX_SHOWN:
         text = text[:_MAX_SHOWN] + "…"
     return json.dumps(text, ensure_ascii=False) if isinstance(value, str) else text
+
+
+def without_password(text: str) -> str:
+    """Hide what stands before the ``@`` of a URL."""
+    return _PASSWORD_IN_URL.sub("[REDACTED]@", text)
 
 
 def _show_type(value: Any) -> str:

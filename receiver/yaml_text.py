@@ -37,6 +37,36 @@ def parse(text: str) -> Any:
         raise YamlProblem(str(error).splitlines()[0]) from error
 
 
+def lines(text: str) -> dict[tuple[str | int, ...], int]:
+    """Find the line of every value of a document that :func:`parse` can read, except of maps that hold something.
+
+    The line is that of the value's key. What a merge key (``<<``) brings has the lines where it is written.
+    """
+    found: dict[tuple[str | int, ...], int] = {}
+    root = yaml.compose(text, _Loader)
+    if root is not None:
+        _note_lines(root, (), 1, found)
+    return found
+
+
+def _note_lines(
+    node: yaml.Node, place: tuple[str | int, ...], line: int, found: dict[tuple[str | int, ...], int]
+) -> None:
+    if isinstance(node, yaml.MappingNode) and node.value:
+        merged = [value for key, value in node.value if key.tag == _MERGE_TAG]
+        for each in merged:
+            for source in each.value if isinstance(each, yaml.SequenceNode) else (each,):
+                _note_lines(source, place, source.start_mark.line + 1, found)
+        for key, value in node.value:
+            if key.tag != _MERGE_TAG:
+                _note_lines(value, (*place, key.value), key.start_mark.line + 1, found)
+        return
+    found[place] = line
+    if isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            _note_lines(value, (*place, position), value.start_mark.line + 1, found)
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as PyYAML declares it
 
