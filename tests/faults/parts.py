@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMIT_MIB = 192
-"""``memory_limiter: limit_mib`` of every otelbee here, and what none may exceed even for a moment."""
+"""``memory_limiter: limit_mib`` of otelbee here, and what it may not exceed even for a moment."""
 SETTLE_S = 60.0
 """For everything to arrive after a fault."""
 
@@ -31,6 +32,12 @@ class Sender(Program):
         self.ledger = Ledger(folder / f"{name}.ledger")
         settings = {"ledger": str(folder / f"{name}.ledger"), "endpoint": endpoint, "name": name, **load}
         super().__init__(name, [sys.executable, "-m", "tests.faults.sender", json.dumps(settings)], folder)
+        self._ends = "count" in load
+
+    def finish(self) -> None:
+        """Let it end when everything that it has sent is answered."""
+        code = self.wait(SETTLE_S) if self._ends else self.stop(SETTLE_S)
+        assert code == 0, self.errors()[-2000:]
 
     def acknowledged(self, more: int, deadline_s: float = SETTLE_S) -> None:
         """Wait until so many more records are acknowledged."""
@@ -108,6 +115,7 @@ class Fault:
         self._peak_bytes = 0
         self._begun_s = time.monotonic()
         self._pid = 0
+        self._limit_mib = 0
         self.otelbee: Otelbee
         self.grpc_port, self.http_port = free_port(), free_port()
 
@@ -151,6 +159,7 @@ class Fault:
         grpc: Mapping[str, Any] | None = None,
         http: Mapping[str, Any] | None = None,
         storage: Path | None = None,
+        limit_mib: int = LIMIT_MIB,
     ) -> Otelbee:
         """Start otelbee before ``endpoint``, with intervals for people who wait for tests."""
         retrying = {"initial_interval": "200ms", "max_interval": "1s", **(retry or {})}
@@ -171,13 +180,30 @@ class Fault:
         config = {
             "sources": {"otlp": {"protocols": protocols}},
             "exporter": {"otlp_grpc": otlp_grpc},
-            "memory_limiter": {"limit_mib": LIMIT_MIB},
+            "memory_limiter": {"limit_mib": limit_mib},
             **({"storage": str(storage)} if storage else {}),
         }
+        self._limit_mib = limit_mib
         self.otelbee = Otelbee(self.folder, config)
         self._enter(self.otelbee)
         self._pid = self.otelbee.pid
         return self.otelbee
+
+    def reload(self, number: int) -> None:
+        """Give otelbee's listeners and its exporter other settings, by SIGHUP; the ``number`` makes them others."""
+        path = self.folder / "otelbee.yaml"
+        config = json.loads(path.read_text())
+        config["sources"]["otlp"]["protocols"]["grpc"]["max_recv_msg_size_mib"] = 4 + number
+        config["exporter"]["otlp_grpc"]["retry_on_failure"]["max_interval"] = f"{1 + number}s"
+        path.write_text(json.dumps(config))
+        done = self.otelbee.errors().count("Reload done")
+        self.otelbee.signal(signal.SIGHUP)
+        self.otelbee.until(lambda: self.otelbee.errors().count("Reload done") > done, "it has read its configuration")
+
+    def stop_otelbee(self) -> int:
+        """End otelbee with SIGTERM; its peak is noted before."""
+        self._note_peak()
+        return self.otelbee.stop()
 
     def kill_otelbee(self) -> None:
         """End otelbee with SIGKILL; its peak is noted before."""
@@ -222,11 +248,10 @@ class Fault:
         ``fault`` names the row of the table. With ``restarted`` the test itself has restarted otelbee.
         """
         for sender in self._senders:
-            if sender.running:
-                assert sender.stop(SETTLE_S) == 0, sender.errors()[-2000:]
+            sender.finish()
         self.settle()
         self._note_peak()
-        row = self.concluded(fault, self._peak_bytes)
+        row = self.concluded(fault, self._peak_bytes, self._limit_mib)
         if not restarted:
             assert self.otelbee.pid == self._pid
         assert self.otelbee.ready(), "otelbee is not ready after the fault"
@@ -241,7 +266,7 @@ class Fault:
         """What was acknowledged and is not where it should be yet."""
         return self.acknowledged() - self.delivered() - self.put_aside()
 
-    def concluded(self, fault: str, peak_bytes: int, limit_mib: int = LIMIT_MIB) -> Row:
+    def concluded(self, fault: str, peak_bytes: int, limit_mib: int) -> Row:
         """Enter a row in the table, and see that nothing is lost and that memory is below its limit."""
         row = Row(
             fault,

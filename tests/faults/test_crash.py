@@ -61,6 +61,23 @@ def test_killed_without_a_collector_all_is_stored(fault: Fault) -> None:
     fault.survived("kill -9 without a Collector (storage)", restarted=True)
 
 
+@pytest.mark.timeout(90)
+def test_orderly_restarts_and_reloads(fault: Fault) -> None:
+    """SIGTERM and SIGHUP under load cost nothing either."""
+    collector = fault.collector()
+    storage = fault.folder / "storage"
+    otelbee = fault.run(collector.endpoint, storage=storage)
+    sender = fault.sender(rate=2000)
+    for number in range(1, 6):
+        sender.acknowledged(500)
+        fault.reload(number)
+        sender.acknowledged(500)
+        assert fault.stop_otelbee() == 0
+        otelbee.start()
+    fault.arrives(1000)
+    fault.survived("SIGTERM and start, SIGHUP, five times each (storage)", restarted=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path, root: None) -> Iterator[Path]:  # noqa: ARG001 - mounting needs it
     """A file system of 48 MiB."""
@@ -125,9 +142,7 @@ def test_torn_last_page(fault: Fault, torn: str) -> None:
     collector.kill()
     storage = fault.folder / "storage"
     otelbee = fault.run(collector.endpoint, storage=storage)
-    sender = fault.sender(rate=8000, body_bytes=1000)
-    sender.acknowledged(8000)
-    sender.stop()
+    fault.sender(rate=8000, body_bytes=1000, count=8000).finish()
     fault.kill_otelbee()
     _tear(storage / "otelbee.sqlite3", torn)
     otelbee.start()
@@ -139,29 +154,36 @@ def test_torn_last_page(fault: Fault, torn: str) -> None:
 def _tear(database: Path, torn: str) -> None:
     """Leave what a loss of power can leave where each commit waits for the disk (``fsync``).
 
-    A frame of the log is torn before its commit is acknowledged. A page of the database is written while the log still
-    has it, so that one which is torn there is whole in the log.
+    A frame of the log is torn before its commit is acknowledged. A page of the database is torn while the log is written
+    back into it, page by page, and the log still has it.
     """
     log = database.with_name(f"{database.name}-wal")
     if torn.endswith("log"):
         with log.open("ab") as file:
             file.write(random.Random(1).randbytes(9000))
         return
-    page_bytes = struct.unpack(">I", log.read_bytes()[8:12])[0]
-    last = database.stat().st_size // page_bytes
-    assert last in _logged(log.read_bytes(), page_bytes), "the log does not have the last page"
+    pages = sorted(_logged(log.read_bytes()).items())
     with database.open("r+b") as file:
-        file.truncate(last * page_bytes - page_bytes // 2)
+        for number, page in pages[:-1]:
+            file.seek((number - 1) * len(page))
+            file.write(page)
+        number, page = pages[-1]
+        file.seek((number - 1) * len(page))
+        file.write(page[: len(page) // 2])
+        file.truncate()
 
 
-def _logged(log: bytes, page_bytes: int) -> set[int]:
-    """The pages that committed frames of a log hold."""
-    salt, pages, pending = log[16:24], set[int](), set[int]()
-    for position in range(WAL_HEADER_BYTES, len(log), FRAME_HEADER_BYTES + page_bytes):
-        number, committed = struct.unpack(">II", log[position : position + 8])
-        if log[position + 8 : position + 16] != salt:
+def _logged(log: bytes) -> dict[int, bytes]:
+    """The pages in the committed frames of a log, by number."""
+    (page_bytes,) = struct.unpack(">I", log[8:12])
+    pages: dict[int, bytes] = {}
+    pending: dict[int, bytes] = {}
+    for frame in range(WAL_HEADER_BYTES, len(log), FRAME_HEADER_BYTES + page_bytes):
+        number, committed = struct.unpack(">II", log[frame : frame + 8])
+        if log[frame + 8 : frame + 16] != log[16:24]:  # of an earlier use of the file
             break
-        pending.add(number)
+        begin = frame + FRAME_HEADER_BYTES
+        pending[number] = log[begin : begin + page_bytes]
         if committed:
             pages |= pending
             pending.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -38,14 +38,18 @@ ATTACKS = (
 @pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
 def test_honest_senders_are_served(fault: Fault, attack: Attack) -> None:
     """Memory stays bounded, both protocols answer, and nothing that was acknowledged is lost."""
-    auth = {}
+    grpc: dict[str, Any] = {}
+    http: dict[str, Any] = {}
     if attack.token:
         tokens = fault.folder / "tokens"
         tokens.write_text(f"honest:{TOKEN}\n")
         tokens.chmod(0o600)
-        auth = {"auth": {"bearertokenauth": {"filename": str(tokens)}}}
+        auth = {"bearertokenauth": {"filename": str(tokens)}}
+        # Nothing but the token keeps them out.
+        grpc = {"auth": auth, "max_recv_msg_size_mib": 64}
+        http = {"auth": auth, "max_request_body_size": "64MiB"}
     collector = fault.collector()
-    fault.run(collector.endpoint, grpc=auth, http=auth)
+    fault.run(collector.endpoint, grpc=grpc, http=http)
     token = TOKEN if attack.token else ""
     senders = [fault.sender(name, protocol=name, rate=1000, token=token) for name in ("grpc", "http")]
     fault.arrives(500)

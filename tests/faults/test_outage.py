@@ -28,6 +28,21 @@ def test_collector_is_down_for_long(fault: Fault) -> None:
     fault.survived("Collector down for 60 s (20 s, intervals a third)")
 
 
+def test_queue_is_full(fault: Fault) -> None:
+    """An outage longer than the queue lasts: its senders keep the rest, over gRPC and HTTP, and all of it arrives."""
+    collector = fault.collector()
+    collector.kill()
+    queue = {"queue_size": "1MiB", "batch": {"flush_timeout": "50ms", "max_size": "512KiB"}}
+    otelbee = fault.run(collector.endpoint, queue=queue)
+    senders = [fault.sender(name, protocol=name, rate=2000, body_bytes=500) for name in ("grpc", "http")]
+    otelbee.until(lambda: otelbee.metric("otelbee_receiver_refused_requests", reason="busy") > 20, "it refuses")
+    assert not fault.delivered()
+    collector.start()
+    for sender in senders:
+        sender.acknowledged(2000)
+    fault.survived("queue full (1 MiB), senders wait")
+
+
 def test_without_storage_max_elapsed_time_drops_and_counts(fault: Fault) -> None:
     """What the next test shows to be safe is given up without storage, where the configuration says so."""
     otelbee = fault.run(f"127.0.0.1:{free_port()}", retry={"max_elapsed_time": "1s"})
