@@ -235,6 +235,16 @@ def test_a_selection_is_by_the_path_of_the_exec() -> None:
     assert sum(bool(record.span_id) for record in made.logs) == 2
 
 
+def test_an_unseen_parent_is_not_taken_for_a_selected_one() -> None:
+    """Nothing hangs on it, and its children share no trace."""
+    one, two = Image(101, 20, 5), Image(102, 21, 5)
+    records = [executed(one, SHELL, 20.1), executed(two, SHELL, 21.1), exited(one, SHELL, 22), exited(two, SHELL, 22)]
+    spans = run(spanning(Selection(binaries=("/prog$",))), *records).spans.values()
+    assert {span.parent_span_id for span in spans} == {b""}
+    assert len({span.trace_id for span in spans}) == 2
+    assert all(attributes(span)["otelbee.trace.partial"] for span in spans)
+
+
 def test_excluded_and_off() -> None:
     """Neither what is excluded nor a translator without the option has spans or ids."""
     records = [executed(SHELL, Image(7, 1, 2), 10.1), exited(SHELL, Image(7, 1, 2), 11)]

@@ -72,14 +72,16 @@ class Lives:
         if record.parent is None or record.parent_pid is None:
             return "", []
         parent = self._relative(record.parent, record.parent_pid, container, context.boot_id)
-        return parent.identity, [parent]
+        return record.parent.text(context.boot_id, record.parent_pid), [parent] if parent is not None else []
 
     def _place(self, process: lineage.Process, ancestors: list[lineage.Process]) -> lineage.Placement | None:
         placement = self._lineage.place(process, ancestors)
         return placement if process.selected else None
 
-    def _relative(self, identity: Identity, pid: int, container: str | None, boot_id: str) -> lineage.Process:
-        """Say what a record tells of a parent. Where there is a selection, nobody knows whether it selects this one."""
+    def _relative(self, identity: Identity, pid: int, container: str | None, boot_id: str) -> lineage.Process | None:
+        """Say what a record tells of a parent: where there is a selection, only if it is a boundary in any case."""
+        if not self._selector.everything and pid > lineage.KTHREADD_PID:
+            return None
         return lineage.Process(
             identity=identity.text(boot_id, pid),
             parent_identity="",
@@ -87,7 +89,6 @@ class Lives:
             started_ns=identity.start_ns,
             container=container,
             kernel=pid == 0,
-            selected=self._selector.everything,
         )
 
     def _skeleton(self, text: str) -> lineage.Process | None:

@@ -141,9 +141,11 @@ class Lives:
         return process.kin
 
     def _skeleton(self, exec_id: str) -> lineage.Process | None:
-        """Say what an exec_id alone tells. Where there is a selection, nobody knows whether it selects this process."""
+        """Say what an exec_id alone tells: where there is a selection, only of what is a boundary whoever it selects."""
         known = read_exec_id(exec_id)
         if known is None or known.ktime_ns == 0:
+            return None
+        if not self._selector.everything and not known.preexisting and known.pid > lineage.KTHREADD_PID:
             return None
         return lineage.Process(
             identity=exec_id,

@@ -47,8 +47,8 @@ def secretive() -> full.GetEventsResponse:
         process.cwd = "/srv/password=hunter2"
         process.environment_variables.add(Key="API_TOKEN", Value="hunter2")
         process.environment_variables.add(Key="LANG", Value="C.UTF-8")
-        process.pod.pod_labels["b"] = "2"
-        process.pod.pod_labels["a"] = "password=hunter2"
+        for number in range(20):
+            process.pod.pod_labels[f"label-{number * 7 % 20:02}"] = "password=hunter2"
     hook.args.add().string_arg = "Authorization: Bearer hunter2hunter2"
     hook.args.add().bytes_arg = b"password=hunter2\n"
     hook.args.add().truncated_bytes_arg.bytes_arg = b"password=hunter2\n"
@@ -76,7 +76,7 @@ def test_redaction_reaches_every_leaf(translate: Callable[..., Any]) -> None:
         assert event["process"]["exec_id"] == base64.b64encode(b"node:77:7").decode()
         assert event["process"]["arguments"].endswith(" visible")
         assert event["process"]["environment_variables"][1] == {"Key": "LANG", "Value": "C.UTF-8"}
-        assert list(event["process"]["pod"]["pod_labels"]) == ["a", "b"]
+        assert list(event["process"]["pod"]["pod_labels"]) == [f"label-{number:02}" for number in range(20)]
 
 
 @pytest.mark.parametrize(("allowed", "kept"), [((), None), (("LANG",), [{"Key": "LANG", "Value": "C.UTF-8"}])])

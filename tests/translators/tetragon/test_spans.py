@@ -341,13 +341,64 @@ def test_excluded_processes_have_no_span(recording: Callable[[str], Any]) -> Non
     messages = recording("base_default").messages
     everything = make(Translator(Options(process_spans=True)), messages).by_id()
     parents = {lineage.span_id(exec_id): exec_id for exec_id in everything}
-    hung = [span.message.parent_span_id for span in everything.values()]
-    pid = parts(next(parents[span_id] for span_id in hung if span_id in parents))[1]
+    above = [(exec_id, parents.get(span.message.parent_span_id)) for exec_id, span in everything.items()]
+    pid = next(parts(parent)[1] for child, parent in above if parent and parts(parent)[1] != parts(child)[1])
     left_out = {exec_id for exec_id in everything if parts(exec_id)[1] == pid}
     made = make(Translator(Options(process_spans=True)), messages, exclude=Exclude(pids=frozenset({pid}))).by_id()
     assert set(made) == set(everything) - left_out
     gone = {lineage.span_id(exec_id) for exec_id in left_out}
     assert not gone & {span.message.parent_span_id for span in made.values()}
+
+
+def exit_of(exec_id: str, parent: str, *, path: str = "/bin/sh", docker: str = "", above: str | None = None) -> bytes:
+    """The exit of a process; ``above`` is the container of the parent's own message, None where there is none."""
+    event = full.GetEventsResponse(node_name="n")
+    process = event.process_exit.process
+    process.exec_id, process.parent_exec_id = made_id(exec_id), made_id(parent)
+    process.binary, process.docker = path, docker
+    process.start_time.seconds = event.time.seconds = 1_700_000_000
+    if above is not None:
+        event.process_exit.parent.exec_id = made_id(parent)
+        event.process_exit.parent.docker = above
+    return event.SerializeToString()
+
+
+def made_id(text: str) -> str:
+    """The exec_id of ``node:ktime:pid``."""
+    return base64.b64encode(text.encode()).decode()
+
+
+PARENT, CHILD = "n:1000000007:700", "n:2000000007:701"
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "boundary"),
+    [
+        pytest.param("a" * 31, "a" * 31, False, id="the same container"),
+        pytest.param("a" * 31, "", True, id="the first process of a container"),
+        pytest.param("a" * 31, "b" * 31, True, id="from one container into another"),
+        pytest.param("a" * 31, None, False, id="nobody knows where the parent runs"),
+    ],
+)
+def test_a_container_is_a_boundary(own: str, above: str | None, boundary: bool) -> None:  # noqa: FBT001 - a column
+    """Its first process links to whoever is outside."""
+    (span,) = make(Translator(Options(process_spans=True)), [exit_of(CHILD, PARENT, docker=own, above=above)]).spans
+    expected = lineage.span_id(made_id(PARENT))
+    assert span.message.parent_span_id == (b"" if boundary else expected)
+    assert [link.span_id for link in span.message.links] == ([expected] if boundary else [])
+
+
+def test_an_unseen_parent_is_not_taken_for_a_selected_one() -> None:
+    """Its children might be trees of their own: nothing hangs on it, and they share no trace."""
+    siblings = [exit_of(f"n:200000000{number}:{number}", PARENT, path="/usr/bin/make") for number in (7, 8)]
+    some, every = (
+        make(Translator(Options(process_spans=spans)), siblings).spans
+        for spans in (Selection(binaries=("make",)), True)
+    )
+    assert {span.message.parent_span_id for span in some} == {b""}
+    assert len({span.message.trace_id for span in some}) == 2
+    assert all(span.attributes["otelbee.trace.partial"] for span in (*some, *every))
+    assert len({span.message.trace_id for span in every}) == 1
 
 
 def test_spans_are_redacted_and_cut_like_records() -> None:
