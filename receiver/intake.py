@@ -8,10 +8,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from receiver import own_events
 from receiver.errors import QueueFull, TooLarge
+from receiver.own_events import rfc3339
 from receiver.peers import Peers
 from receiver.types import Outcome
 from translators.batch import StatelessTranslator
@@ -37,10 +38,6 @@ _PAUSE_S = 1.0
 _RESUME_S = 2.0
 """Shown as resumed when no records waited that long; more than a pause, so that a slow queue does not flap."""
 
-GAP_EVENT = "otelbee.source.gap"
-LOSS_EVENT = "otelbee.source.loss"
-LOSS_REASON, LOSS_RECORDS = "otelbee.loss.reason", "otelbee.loss.records"
-"""Attributes of such an event, where it is known how much was lost."""
 _OURSELVES = "otelbee"
 """What otelbee's own events are accepted from, so that a source is counted what its peer sent."""
 
@@ -170,12 +167,14 @@ class SourceIntake:
 
     async def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:
         """Record an event of otelbee's own; waits for room."""
-        if name == GAP_EVENT:
+        if name == own_events.GAP:
             self._telemetry.gap(self.name)
         else:
             self._telemetry.counted(self.name, name, 1)
-        if name == LOSS_EVENT and LOSS_RECORDS in attributes:
-            self._telemetry.lost(self.name, str(attributes.get(LOSS_REASON, "")), int(attributes[LOSS_RECORDS]))
+        if name == own_events.LOSS and own_events.LOSS_RECORDS in attributes:
+            self._telemetry.lost(
+                self.name, str(attributes.get(own_events.LOSS_REASON, "")), int(attributes[own_events.LOSS_RECORDS])
+            )
         batch = own_event(name, {"otelbee.source.name": self.name, **attributes}, self._clock_ns(), self._resource)
         # Nothing that the peer saw: the time of its newest event stays what it is.
         parts = tuple(part._replace(source=self.name, newest_event_ns=0) for part in batch.parts)
@@ -224,12 +223,8 @@ class SourceIntake:
     async def _report_gap(self, reason: str) -> None:
         since_ns = self._gap_since_ns
         await self.event(
-            GAP_EVENT,
-            {
-                "otelbee.gap.from": _rfc3339(since_ns) if since_ns else "unknown",
-                "otelbee.gap.to": _rfc3339(self._clock_ns()),
-                "otelbee.gap.reason": reason,
-            },
+            own_events.GAP,
+            own_events.gap(rfc3339(since_ns) if since_ns else "unknown", rfc3339(self._clock_ns()), reason),
         )
         self._gap_reason = None
 
@@ -281,7 +276,3 @@ class SourceIntake:
         self._resume = None
         self.current = self.current._replace(paused=False)
         _log.info("source %s resumed: the queue has room again", self.name)
-
-
-def _rfc3339(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

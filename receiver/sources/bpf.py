@@ -7,12 +7,12 @@ import contextlib
 import errno
 import os
 import stat
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
+from receiver import own_events
 from receiver.errors import TooLarge
 from receiver.fields import Section
 from receiver.identity import self_exclude
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from translators.redact import Redactor
     from translators.resource import ResourceOptions
 
-GAP_EVENT = "otelbee.source.gap"
-LOSS_EVENT = "otelbee.source.loss"
 DEFAULT_SOCKET = Path("/run/otelbee/bpf.sock")
 
 _READ_SIZE = 256 * 1024
@@ -123,7 +121,7 @@ class Source:
             problem = _Problem("lost", f"the connection to {path} broke: {error.strerror or error}")
         finally:
             if connected and self._lost_at is None:
-                self._lost_at = (_rfc3339_now(), problem.text)
+                self._lost_at = (own_events.rfc3339(), problem.text)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -141,8 +139,7 @@ class Source:
         )
         if self._lost_at is not None:
             since, why = self._lost_at
-            attributes = {"otelbee.gap.from": since, "otelbee.gap.to": _rfc3339_now(), "otelbee.gap.reason": why}
-            await intake.event(GAP_EVENT, attributes)
+            await intake.event(own_events.GAP, own_events.gap(since, own_events.rfc3339(), why))
             self._lost_at = None
 
     async def _read(self, intake: Intake, stream: AsyncIterator[frames.Frame], hello: frames.Hello) -> None:
@@ -197,10 +194,10 @@ async def _report_loss(intake: Intake, frame: frames.Lost) -> None:
     for (program, reason), count in frame.counts.items():
         attributes: dict[str, str | int | float | bool] = {
             "otelbee.loss.program": program,
-            "otelbee.loss.reason": reason,
-            "otelbee.loss.records": count,
+            own_events.LOSS_REASON: reason,
+            own_events.LOSS_RECORDS: count,
         }
-        await intake.event(LOSS_EVENT, attributes)
+        await intake.event(own_events.LOSS, attributes)
 
 
 def read_recorded(stream: BinaryIO) -> Iterator[Recorded]:
@@ -256,7 +253,3 @@ def _denied(path: Path) -> str:
         f"{path} may not be opened by uid {os.geteuid()} ({owner}): start the bpf process with --socket-gid of a group "
         "that this user is in, or run otelbee as another user"
     )
-
-
-def _rfc3339_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime, timedelta
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from receiver import own_events
 from receiver.errors import PermanentSourceError, StartError, TooLarge
 from receiver.net.backoff import Backoff
 from receiver.net.grpc import channel, parse_endpoint, unary
@@ -196,12 +197,12 @@ class Source:
         finally:
             self._stream = None
             if self._open and self._loss is None:
-                self._loss = _Loss(_rfc3339(stream.ended_s), problem.text)
+                self._loss = _Loss(_at(stream.ended_s), problem.text)
         return problem
 
     async def _first(self, intake: Intake, stream: Stream, connected: str) -> list[bytes]:
         """Wait for the first batch; report the stream as open with it, or before it when it has not failed at once."""
-        asked_at = _rfc3339()
+        asked_at = own_events.rfc3339()
         first = asyncio.ensure_future(anext(stream, []))
         try:
             await asyncio.wait({first}, timeout=self._timing.settle_s)
@@ -218,12 +219,7 @@ class Source:
 
     async def _report_gap(self, intake: Intake, until: str) -> None:
         if self._loss is not None:
-            attributes = {
-                "otelbee.gap.from": self._loss.at,
-                "otelbee.gap.to": until,
-                "otelbee.gap.reason": self._loss.reason,
-            }
-            await intake.event("otelbee.source.gap", attributes)
+            await intake.event(own_events.GAP, own_events.gap(self._loss.at, until, self._loss.reason))
             self._loss = None
 
     def _say(self, intake: Intake, *, up: bool, kind: str, reason: str) -> None:
@@ -233,8 +229,7 @@ class Source:
             intake.state(up, reason)
 
 
-def _rfc3339(loop_s: float | None = None) -> str:
-    """Now, or when the loop's clock showed ``loop_s``."""
+def _at(loop_s: float | None) -> str:
+    """Return when the loop's clock showed ``loop_s``; None is now."""
     ago_s = 0.0 if loop_s is None else asyncio.get_running_loop().time() - loop_s
-    moment = datetime.now(UTC) - timedelta(seconds=ago_s)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return own_events.rfc3339(time.time_ns() - int(ago_s * 1e9))

@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -19,6 +18,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from receiver import own_events
 from receiver.net.grpc import is_loopback, parse_endpoint, unary
 from receiver.sources.tetragon.discovery import DiscoveryError, discovered_address, reachable_host
 from translators.pb import tetragon_pb2
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LIST_POLICIES: Final = "/tetragon.FineGuidanceSensors/ListTracingPolicies"
-LOSS_EVENT: Final = "otelbee.source.loss"
 POLICY_EVENT: Final = "otelbee.source.policy_error"
 
 REASONS: Final[Mapping[str, str]] = {
@@ -97,7 +96,7 @@ class Watch:
         self._say("the agent's own losses are watched")
         intake.losses(losses)
         before, self._losses = self._losses, losses
-        since, self._seen_at = self._seen_at, _rfc3339_now()
+        since, self._seen_at = self._seen_at, own_events.rfc3339()
         if before is None:  # what was lost before the first look was not lost to us
             return
         for reason, count in losses.items():
@@ -105,10 +104,10 @@ class Watch:
             lost = count - last if count >= last else count  # the agent restarted, and counts from 0 again
             if lost >= 1:
                 await intake.event(
-                    LOSS_EVENT,
+                    own_events.LOSS,
                     {
-                        "otelbee.loss.reason": reason,
-                        "otelbee.loss.records": int(lost),
+                        own_events.LOSS_REASON: reason,
+                        own_events.LOSS_RECORDS: int(lost),
                         "otelbee.loss.from": since,
                         "otelbee.loss.to": self._seen_at,
                     },
@@ -215,7 +214,3 @@ def _policy(namespace: str, name: str, state: int, text: str) -> dict[str, str |
         "otelbee.policy.error": text[:_MAX_TEXT],
     }
     return {**attributes, "tetragon.policy.namespace": namespace} if namespace else attributes
-
-
-def _rfc3339_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asyncinotify import Inotify, Mask
 
+from receiver import own_events
 from receiver.sources.tetragon_file.follow import MAX_LINE_BYTES, Follower, Position
 from translators.batch import Origin
 
@@ -80,7 +81,7 @@ class Source:
                 return
             self._follower.open(at_end=False)
             await intake.event(
-                "otelbee.source.gap",
+                own_events.GAP,
                 {"otelbee.gap.reason": f"the file that was read last is no longer beside {self._config.path}"},
             )
             return
