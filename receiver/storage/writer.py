@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from receiver.errors import QueueFull
 from receiver.storage.database import COMPACT_BELOW_BYTES, COMPACT_FROM_BYTES, Database
-from receiver.storage.rows import Group
+from receiver.storage.rows import Committed, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from receiver.storage.config import Config
-    from receiver.storage.rows import Backlog, Committed, Numbered, Row
+    from receiver.storage.rows import Backlog, Numbered, Row
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -214,7 +214,7 @@ class Storage:
                 newest[source] = max(event_ns, newest.get(source, 0))
         ids = [one for deletion in deletions for one in deletion.ids]
         group = Group([each.rows for each in appends], ids, newest, {each.source: each.value for each in saves})
-        committed = await self._in_thread(self._database.commit, group)
+        committed = await self._committed(group)
         if appends or committed.problem:  # that something could be deleted says nothing about room
             self._report(committed.problem)
         self._settle(appends, committed)
@@ -229,6 +229,14 @@ class Storage:
         if committed.is_log_long or self._is_mostly_unused():
             await self._in_thread(self._database.tidy)
         return committed.rest
+
+    async def _committed(self, group: Group) -> Committed:
+        try:
+            return await self._in_thread(self._database.commit, group)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not stop every sender
+            if not self.problem:
+                _log.exception("storage: a commit failed")
+            return Committed([None] * len(group.appends), rest=False, problem=repr(error), is_log_long=False)
 
     def _is_mostly_unused(self) -> bool:
         """Whether the database file is large for what it holds; once, when that is so."""

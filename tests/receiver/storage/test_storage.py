@@ -245,3 +245,12 @@ class TestFormats:
         assert found(tmp_path) == ([b"\1\2", b"x"], b"here")
         with closing(sqlite3.connect(tmp_path / FILE)) as database:
             assert database.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+
+
+async def test_a_fault_of_ours_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be stored for a reason that nobody thought of is refused; what comes later is stored."""
+    async with Storage(Config(directory=tmp_path)) as storage:
+        with pytest.raises(QueueFull):
+            await append(storage, row(newest_event_ns=1 << 70))
+        assert "OverflowError" in caplog.text
+        assert await append(storage, row(), wait=True) == 1
