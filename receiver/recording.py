@@ -58,12 +58,6 @@ def read_numbered(stream: BinaryIO) -> Iterator[Recorded]:
         raise RecordingError(f"the gzip data is damaged or cut off: {error}") from error
 
 
-def read_records(stream: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """Read the records of ``stream`` as (kind, record), like :func:`read_numbered`."""
-    for kind, _, data in read_numbered(stream):
-        yield kind, data
-
-
 class _Rejoined(io.RawIOBase):
     """A stream whose first bytes were read already, put back in front of it. Closing it leaves the stream open."""
 

@@ -18,7 +18,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from receiver.cli import main
-from receiver.recording import read_records
+from receiver.recording import read_numbered
 from translators.version import VERSION
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class TestTranslate:
             assert (proto.returncode, proto.stderr) == (0, b"")
             (tmp_path / "out").write_bytes(proto.stdout)
             with (tmp_path / "out").open("rb") as stream:
-                requests.append([ExportLogsServiceRequest.FromString(data) for _, data in read_records(stream)])
+                requests.append([ExportLogsServiceRequest.FromString(each.data) for each in read_numbered(stream)])
             as_json = otelbee("translate", "tetragon", "-", stdin=(recordings / name).read_bytes())
             assert as_json.returncode == 0
             assert [count(json.loads(line)) for line in as_json.stdout.splitlines()] == [

@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from receiver.recording import MAX_RECORD_BYTES, RecordingError, read_numbered, read_records
+from receiver.recording import MAX_RECORD_BYTES, RecordingError, read_numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 
 def framed(*records: bytes) -> bytes:
     """Records as 4-byte big-endian length and message."""
     return b"".join(len(record).to_bytes(4, "big") + record for record in records)
+
+
+def read_records(stream: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Kind and data of each record."""
+    return ((each.kind, each.data) for each in read_numbered(stream))
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])

@@ -20,7 +20,7 @@ from receiver.net import stream
 from receiver.net.grpc import Target, parse_endpoint
 from receiver.net.status import StreamError
 from receiver.net.stream import open_stream
-from receiver.recording import read_records
+from receiver.recording import read_numbered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -558,7 +558,7 @@ async def test_grpc_go_is_read_whole(transport: str, tmp_path: Path, shared_data
     """A recording through the official Go service: every message, then the agent's own end."""
     recording = shared_data("tetragon", "recordings", "base_full.pb.gz")
     with recording.open("rb") as file:
-        expected = [record for _, record in read_records(file)]
+        expected = [record.data for record in read_numbered(file)]
     flags = ["--listen=127.0.0.1:0"] if transport == "tcp" else []
     got: list[bytes] = []
     with TetragonPeer(tmp_path, recording, flags=[*flags, "--loop=20"]) as peer:
