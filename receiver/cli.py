@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from receiver import app, effective, logs, parent, replay
+from receiver import app, doctor, effective, logs, parent, replay
 from receiver.config import load, load_for_translation
 from receiver.errors import ConfigError, OtelbeeError, StartError
 from receiver.layers import ENVIRONMENT_PREFIX, origins
@@ -25,6 +25,8 @@ from translators.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from receiver.config import Config
 
 _FAILED, _WRONG, _NO_READER = 1, 2, 128 + signal.SIGPIPE
 _STOP_TIMEOUT_S = 10.0
@@ -45,6 +47,8 @@ otelbee run: there is no configuration. Write a file, for example otelbee.yaml:
 and start with:  otelbee run --config otelbee.yaml
 Every key is in docs/config.md. OTEL_EXPORTER_OTLP_* is not read.\
 """
+
+_CORRECT = "correct it; docs/config.md has every key"
 
 _CONFIG_HELP = """\
 Later layers win: --config files in order (maps merge, lists are replaced), --set, then the environment:
@@ -116,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
         ),
     ):
         _add_layers(add(name, command, text, epilog=_CONFIG_HELP))
+    examined = add(
+        "doctor", _doctor, "Look whether this configuration would work here; exit code 0 says so.", epilog=_CONFIG_HELP
+    )
+    _add_layers(examined)
+    examined.add_argument("--json", action="store_true", help="for programs")
     add("components", _components, "List the sources and exporters of this build.")
     _add_translate(add("translate", _translate, "Translate one tool's recorded data to OTLP on standard output."))
     _add_replay(add("replay", _replay, "Serve recorded events as the tool itself would."))
@@ -206,6 +215,21 @@ def _print_config(given: argparse.Namespace) -> int:
     config = load(given.config, given.set, os.environ)
     print(effective.show(config, origins(given.config, given.set, os.environ)), end="")
     return 0
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    wrong = False
+    try:
+        findings = asyncio.run(_examined(load(given.config, given.set, os.environ)))
+    except ConfigError as error:
+        findings, wrong = [doctor.Finding("config", "fail", each, _CORRECT) for each in error.problems], True
+    print(doctor.as_json(findings) if given.json else doctor.as_text(findings, colour=colour), end="")
+    return _WRONG if wrong else 0 if doctor.works(findings) else _FAILED
+
+
+async def _examined(config: Config) -> list[doctor.Finding]:
+    return [finding async for finding in doctor.examine(config)]
 
 
 def _components(_: argparse.Namespace) -> int:

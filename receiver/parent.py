@@ -36,7 +36,7 @@ UNDER_PARENT = "OTELBEE_UNDER_PARENT"
 """Set in the receiver's environment: it has a parent and must not become one."""
 
 _BPF_FOLDER = INSTALLATION.parent / "bpf"
-_SYSTEM_PYTHON = "/usr/bin/python3"
+SYSTEM_PYTHON = "/usr/bin/python3"
 """The distribution's interpreter, where bcc lives; ours may be a virtual environment's."""
 _BPF_CAPABILITIES = "-all,+bpf,+perfmon"
 _CANNOT_RUN_HERE = 2
@@ -109,8 +109,8 @@ def why_not(environ: Mapping[str, str] = os.environ) -> str | None:
         return "not root: no bpf process is started; run as root, or start 'python3 -I bpf/' yourself as root"
     if not _BPF_FOLDER.is_dir():
         return f"no bpf process is started: this installation has no {_BPF_FOLDER}"
-    if not Path(_SYSTEM_PYTHON).exists():
-        return f"no bpf process is started: it needs the distribution's own Python, and there is no {_SYSTEM_PYTHON}"
+    if not Path(SYSTEM_PYTHON).exists():
+        return f"no bpf process is started: it needs the distribution's own Python, and there is no {SYSTEM_PYTHON}"
     return None
 
 
@@ -157,7 +157,7 @@ def bpf_command(setup: Setup) -> list[str]:
     programs = [argument for name in setup.programs for argument in ("--program", name)]
     return [
         *(*_setpriv(), "--groups", gid, "--bounding-set", _BPF_CAPABILITIES, "--inh-caps", _BPF_CAPABILITIES, "--"),
-        *(_SYSTEM_PYTHON, "-I", "-B", str(setup.bpf), *programs, "--socket", str(setup.socket)),
+        *(SYSTEM_PYTHON, "-I", "-B", str(setup.bpf), *programs, "--socket", str(setup.socket)),
         *("--socket-gid", gid, "--allow-uid", str(setup.identity.uid)),
     ]
 
@@ -259,7 +259,7 @@ async def _stop(child: asyncio.subprocess.Process, timeout_s: float) -> None:
 
 async def _mount_tracefs(setup: Setup) -> None:
     """Have tracefs mounted where it is not: the bpf process itself lacks the privilege. It reports its own failure."""
-    command = (_SYSTEM_PYTHON, "-I", "-B", str(setup.bpf), "--mount-tracefs")
+    command = (SYSTEM_PYTHON, "-I", "-B", str(setup.bpf), "--mount-tracefs")
     child = await asyncio.create_subprocess_exec(*command, env=_bpf_environment(), stdin=asyncio.subprocess.DEVNULL)
     await child.wait()
 
