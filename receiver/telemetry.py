@@ -1,8 +1,8 @@
 """What otelbee says about itself in numbers; the one module that knows prometheus-client.
 
-Names are the Collector's own under ``otelbee_`` (facts: exporterhelper's, receiverhelper's and service's metadata.yaml)
-and, as the Collector exposes them, without ``_total``. A label never holds a peer, a pod or a user's value: only source
-names from the configuration, signals, and reasons that are written in this program.
+Names are the Collector's own under ``otelbee_`` (metadata.yaml of its exporterhelper, receiverhelper and service) and,
+as the Collector exposes them, without ``_total``. A label never holds a peer, a pod or a user's value: only source names
+from the configuration, signals, and reasons that are written in this program.
 """
 
 from __future__ import annotations

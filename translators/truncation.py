@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _LEAST = 64
 """Values up to this many bytes are left alone: keys, ids and numbers are worth more than what they would save."""
+_EVENT_TYPE = ".event.type"
+"""How the keys end under which tools repeat an event's name."""
 
 
 def _values(value: AnyValue) -> Iterator[AnyValue]:
@@ -72,9 +74,11 @@ def truncate(record: bytes, limit: int, kind: type[LogRecord | Span] = LogRecord
 
 def _drop_attributes(message: LogRecord | Span, limit: int) -> None:
     """Drop the largest attributes until the record fits; what marks and names the event stays."""
-    kept = frozenset({key.OTELBEE_TRUNCATED, key.LOG_RECORD_UID, "tetragon.event.type"})
+    kept = (key.OTELBEE_TRUNCATED, key.LOG_RECORD_UID, _EVENT_TYPE)
     while message.ByteSize() > limit:
-        sizes = [(entry.ByteSize(), index) for index, entry in enumerate(message.attributes) if entry.key not in kept]
+        sizes = [
+            (entry.ByteSize(), index) for index, entry in enumerate(message.attributes) if not entry.key.endswith(kept)
+        ]
         if not sizes:
             return
         del message.attributes[max(sizes)[1]]

@@ -135,7 +135,7 @@ def truth(messages: Sequence[bytes]) -> Truth:
 
 
 def is_boundary(child: Known, parent: Known | None) -> bool:
-    """The rules of section 4 of the facts, for the recordings, which have no containers."""
+    """The rules of docs/sources/process-spans.md, for the recordings, which have no containers."""
     return (
         parent is None
         or parent.pid <= 2
