@@ -16,14 +16,21 @@ if TYPE_CHECKING:
     from translators.resource import ResourceOptions
 
 SCOPE_NAME = "otelbee"
+_SCHEMA = wire.field(3, key.SCHEMA_URL.encode())
+"""``schema_url`` of ResourceLogs and of ScopeLogs."""
 _WARN = 13  # SeverityNumber SEVERITY_NUMBER_WARN
 
 
 def resource_logs(resource: bytes, scope: bytes, records: Sequence[bytes]) -> bytes:
-    """Encode one ``resource_logs`` field of an export request; ``records`` are encoded ``log_records`` fields."""
-    schema = wire.field(3, key.SCHEMA_URL.encode())
-    scope_logs = b"".join((wire.field(1, scope), *records, schema))
-    return wire.field(1, b"".join((wire.field(1, resource), wire.field(2, scope_logs), schema)))
+    """Encode one ``resource_logs`` field of an export request.
+
+    ``records`` joined are encoded ``log_records`` fields; there may be megabytes of them, so they are copied once.
+    """
+    own, ours = wire.field(1, resource), wire.field(1, scope)
+    scope_size = len(ours) + sum(map(len, records)) + len(_SCHEMA)
+    scope_head = b"\x12" + wire.varint(scope_size)
+    size = len(own) + len(scope_head) + scope_size + len(_SCHEMA)
+    return b"".join((b"\x0a", wire.varint(size), own, scope_head, ours, *records, _SCHEMA, _SCHEMA))
 
 
 def scope(attributes: Mapping[str, wire.AttributeValue]) -> bytes:

@@ -10,6 +10,7 @@ from translators import attributes as key
 from translators import wire
 from translators.pb import tetragon_lazy_pb2 as lazy
 from translators.tetragon import names
+from translators.tetragon.cache import Cache
 from translators.tetragon.detail import Detail
 from translators.tetragon.hooks import ANCESTORS
 from translators.tetragon.kinds import EXEC, EXIT, INFO2, INFO3, LOADER, WARN, severity_field
@@ -26,6 +27,9 @@ _EXIT_CODE = wire.Key(key.PROCESS_EXIT_CODE)
 _EXIT_TIME = wire.Key(key.PROCESS_EXIT_TIME)
 _EXIT_SIGNAL = wire.Key("tetragon.process.exit.signal")
 _DURATION = wire.Key("tetragon.process.duration_ns")
+_LONG_TIME, _SHORT_TIME = b"\x2a\x0c", b"\x2a\x0b"
+"""Tag and length of ``ProcessExit.time``: seconds take six bytes until 2106, nanoseconds six, or five below 2**28."""
+_read_instant = lazy.Timestamp.FromString
 _ERROR_TYPE = wire.Key(key.ERROR_TYPE)
 _FILE_PATH = wire.Key(key.FILE_PATH)
 _GNU_BUILD_ID = wire.Key(key.PROCESS_EXECUTABLE_BUILD_ID_GNU)
@@ -35,6 +39,7 @@ _CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSY
 _INFO = severity_field(EXEC.severity)
 _INFO2, _INFO3, _WARN = severity_field(INFO2), severity_field(INFO3), severity_field(WARN)
 _DEBUG = severity_field(LOADER.severity)
+_OUTCOMES, _OUTCOME_BYTES, _BYTES = 1_024, 1_024, 1 << 20
 _EXEC_WORD, _EXIT_WORD, _LOADER_WORD = EXEC.word.encode(), EXIT.word.encode(), LOADER.word.encode()
 
 
@@ -75,9 +80,39 @@ def exec_severity(process: Process) -> bytes:
     return _INFO3 if process.privileged else _INFO
 
 
-def read_exit(data: bytes, start_ns: int, processes: Processes) -> Detail:
-    """Read the rest of an exit event of a process that started at ``start_ns`` (0: unknown). Raises DecodeError."""
-    message = lazy.ProcessExit.FromString(data)
+class Exits:
+    """Reads the rest of exit events: each has a time of its own, and how processes end repeats."""
+
+    def __init__(self, processes: Processes) -> None:
+        """Start with nothing known."""
+        self._processes = processes
+        self._known: Cache[bytes, Detail] = Cache(_OUTCOMES, _BYTES)
+
+    def read(self, data: bytes, start_ns: int) -> Detail:
+        """Read the exit of a process that started at ``start_ns`` (0: unknown). Raises DecodeError."""
+        at = len(data) - len(_LONG_TIME) - _LONG_TIME[-1]
+        if data[at : at + 2] != _LONG_TIME:
+            at += 1
+        if at < 0 or data[at : at + 2] not in (_LONG_TIME, _SHORT_TIME):
+            return self._parse(data, start_ns)
+        outcome = self._known.get(data[:at], at)
+        if outcome is None:
+            # What only looked like a time was the end of a longer field: what stands before it cannot be read.
+            message = lazy.ProcessExit.FromString(data[:at])
+            if message.HasField("time"):
+                return self._parse(data, start_ns)
+            outcome = _outcome(message, self._processes)
+            self._known.put(data[:at], outcome, _OUTCOME_BYTES)
+        return _timed(outcome, _read_instant(data[at + 2 :]), start_ns)
+
+    def _parse(self, data: bytes, start_ns: int) -> Detail:
+        message = lazy.ProcessExit.FromString(data)
+        outcome = _outcome(message, self._processes)
+        return _timed(outcome, message.time, start_ns) if message.HasField("time") else outcome
+
+
+def _outcome(message: lazy.ProcessExit, processes: Processes) -> Detail:
+    """Read all but the time."""
     signal, status = message.signal, message.status
     parts = [_ancestors(message, processes)] if message.ancestors else []
     severity = _INFO
@@ -92,12 +127,6 @@ def read_exit(data: bytes, start_ns: int, processes: Processes) -> Detail:
         parts.append(_EXIT_CODE.integer(status))
     if signal or status:
         parts.append(_ERROR_TYPE.text(outcome))
-    if message.HasField("time"):
-        time = message.time
-        parts.append(_EXIT_TIME.text(names.instant(time.seconds, time.nanos)))
-        end_ns = names.unix_ns(time.seconds, time.nanos)
-        if start_ns and end_ns >= start_ns:
-            parts.append(_DURATION.integer(end_ns - start_ns))
     attributes = b"".join(parts)
     return Detail(
         attributes=attributes,
@@ -109,6 +138,17 @@ def read_exit(data: bytes, start_ns: int, processes: Processes) -> Detail:
         parent=message.parent,
         unknown_fields=len(UnknownFieldSet(message)),
     )
+
+
+def _timed(outcome: Detail, end: lazy.Timestamp, start_ns: int) -> Detail:
+    """Add when it ended, and how long it ran where that is known."""
+    seconds, nanos = end.seconds, end.nanos
+    attributes = outcome.attributes + _EXIT_TIME.text(names.instant(seconds, nanos))
+    end_ns = names.unix_ns(seconds, nanos)
+    if start_ns and end_ns >= start_ns:
+        attributes += _DURATION.integer(end_ns - start_ns)
+    _, severity, word, tail, _, process, parent, unknown_fields, _ = outcome
+    return Detail(attributes, severity, word, tail, attributes, process, parent, unknown_fields)
 
 
 def read_loader(data: bytes, processes: Processes, redaction: Redaction) -> Detail:

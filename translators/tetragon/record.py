@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+from binascii import hexlify
 from hashlib import blake2b
 
 from translators import attributes as key
 from translators import wire
 
 _UUID = "00000000-0000-8000-8000-000000000000"
-_UID_HEAD = wire.Key(key.LOG_RECORD_UID).text(_UUID)[: -len(_UUID)]
+_UID_FORM = wire.Key(key.LOG_RECORD_UID).text(_UUID)[: -len(_UUID)].replace(b"%", b"%%") + b"%b-%b-8%b-8%b-%b"
+_digits = struct.Struct("8s4sx3sx3s12s").unpack
+"""The digits of a digest as they stand in a UUID; version and variant replace two."""
 
 
 def _body_head(size: int) -> bytes:
@@ -35,6 +39,5 @@ def uid(kind: bytes, time: bytes, node: bytes, process: bytes, detail: bytes) ->
 
     It is made of what stands in the record, after redaction, so it tells nothing about what was redacted.
     """
-    digest = blake2b(b"\0".join((kind, time, node, process, detail)), digest_size=16).hexdigest()
-    text = f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-8{digest[17:20]}-{digest[20:]}"
-    return _UID_HEAD + text.encode()
+    digest = blake2b(b"\0".join((kind, time, node, process, detail)), digest_size=16).digest()
+    return _UID_FORM % _digits(hexlify(digest))

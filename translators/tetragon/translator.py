@@ -25,11 +25,11 @@ from translators.tetragon.json_body import json_body
 from translators.tetragon.json_lines import MalformedLine, encode_line
 from translators.tetragon.kinds import EXEC, EXIT, KINDS, LOADER, UNKNOWN, Kind
 from translators.tetragon.lifecycle import (
+    Exits,
     exec_attributes,
     exec_severity,
     loader_attributes,
     read_exec,
-    read_exit,
     read_loader,
 )
 from translators.tetragon.lives import Lives
@@ -94,6 +94,7 @@ class Translator:
         self._filters = FieldFilters(self._options.field_filters)
         self._filtered = bool(self._filters)
         self._processes = Processes(self._options, self._redaction)
+        self._exits = Exits(self._processes)
         self._hooks = Hooks(self._options, self._redaction, self._processes)
         self._lives = Lives(self._options, self._processes, self._redaction) if self._options.process_spans else None
         self._details: dict[str, Cache[bytes, Detail]] = {name: Cache(_DETAILS, _BYTES) for name in KINDS}
@@ -180,7 +181,7 @@ class Translator:
 
     def _detail(self, kind: Kind, rest: bytes, process: Process) -> Detail:
         if kind is EXIT:  # each carries its own time
-            return read_exit(rest, process.start_ns, self._processes)
+            return self._exits.read(rest, process.start_ns)
         size = _SHARE * len(rest)
         detail = self._details[kind.name].get(rest, size)
         if detail is None:

@@ -193,7 +193,7 @@ def test_a_huge_event_neither_grows_the_caches_nor_the_record(run_with: Callable
         made = run_with(translator, [full.GetEventsResponse(process_exec=body).SerializeToString()])
         assert len(made.data) < 50_000
         assert made.counts == {"truncated": 1}
-    assert len(translator._processes._known.young) == 0
+    assert len(translator._processes._latest.young) == 0
 
 
 def test_caches_are_bounded() -> None:
@@ -203,6 +203,6 @@ def test_caches_are_bounded() -> None:
     events = [full.GetEventsResponse(process_exec=body).SerializeToString() for body in bodies]
     for start in range(0, len(events), 256):
         translator.translate("protobuf", events[start : start + 256], Origin(), 1)
-    known, aliases = translator._processes._known, translator._processes.aliases
+    known, aliases = translator._processes._latest, translator._processes.aliases
     assert len(known.young) + len(known._old) <= 2 * 16_384
     assert len(aliases.young) + len(aliases._old) <= 4 * 16_384

@@ -186,8 +186,10 @@ def test_a_process_that_differs_in_refcnt_is_the_same(run_with: Callable[..., An
     """A counter of the agent's cache; it would defeat ours."""
     translator = Translator()
     for number in range(50):
-        run_with(translator, [exec_event(exec_id="x", refcnt=number).SerializeToString()])
-    assert len(translator._processes._known.young) == 1
+        data = exec_event(exec_id="x", parent_exec_id="y", refcnt=number).SerializeToString()
+        run_with(translator, [data])
+    aliases = translator._processes.aliases.young.values()
+    assert len({id(process) for process in aliases if process.exec_id == "x"}) == 1
 
 
 def test_environment_variables_are_shown_when_asked_for(translate: Callable[..., Any]) -> None:
