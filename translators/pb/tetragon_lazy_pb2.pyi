@@ -7,24 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
-    __slots__ = (
-        "process_exec",
-        "process_exit",
-        "process_kprobe",
-        "process_tracepoint",
-        "process_loader",
-        "process_uprobe",
-        "process_throttle",
-        "process_lsm",
-        "process_usdt",
-        "test",
-        "rate_limit_info",
-        "node_name",
-        "time",
-        "aggregation_info",
-        "cluster_name",
-        "node_labels",
-    )
+    __slots__ = ("process_exec", "process_exit", "process_kprobe", "process_tracepoint", "process_loader", "process_uprobe", "process_throttle", "process_lsm", "process_usdt", "test", "rate_limit_info", "node_name", "time", "aggregation_info", "cluster_name", "node_labels")
     PROCESS_EXEC_FIELD_NUMBER: _ClassVar[int]
     PROCESS_EXIT_FIELD_NUMBER: _ClassVar[int]
     PROCESS_KPROBE_FIELD_NUMBER: _ClassVar[int]
@@ -57,25 +40,7 @@ class Event(_message.Message):
     aggregation_info: bytes
     cluster_name: str
     node_labels: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        process_exec: _Optional[bytes] = ...,
-        process_exit: _Optional[bytes] = ...,
-        process_kprobe: _Optional[bytes] = ...,
-        process_tracepoint: _Optional[bytes] = ...,
-        process_loader: _Optional[bytes] = ...,
-        process_uprobe: _Optional[bytes] = ...,
-        process_throttle: _Optional[bytes] = ...,
-        process_lsm: _Optional[bytes] = ...,
-        process_usdt: _Optional[bytes] = ...,
-        test: _Optional[bytes] = ...,
-        rate_limit_info: _Optional[bytes] = ...,
-        node_name: _Optional[str] = ...,
-        time: _Optional[_Union[Timestamp, _Mapping]] = ...,
-        aggregation_info: _Optional[bytes] = ...,
-        cluster_name: _Optional[str] = ...,
-        node_labels: _Optional[_Iterable[bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, process_exec: _Optional[bytes] = ..., process_exit: _Optional[bytes] = ..., process_kprobe: _Optional[bytes] = ..., process_tracepoint: _Optional[bytes] = ..., process_loader: _Optional[bytes] = ..., process_uprobe: _Optional[bytes] = ..., process_throttle: _Optional[bytes] = ..., process_lsm: _Optional[bytes] = ..., process_usdt: _Optional[bytes] = ..., test: _Optional[bytes] = ..., rate_limit_info: _Optional[bytes] = ..., node_name: _Optional[str] = ..., time: _Optional[_Union[Timestamp, _Mapping]] = ..., aggregation_info: _Optional[bytes] = ..., cluster_name: _Optional[str] = ..., node_labels: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Timestamp(_message.Message):
     __slots__ = ("seconds", "nanos")
@@ -93,12 +58,7 @@ class ProcessExec(_message.Message):
     process: bytes
     parent: bytes
     ancestors: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        process: _Optional[bytes] = ...,
-        parent: _Optional[bytes] = ...,
-        ancestors: _Optional[_Iterable[bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, process: _Optional[bytes] = ..., parent: _Optional[bytes] = ..., ancestors: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ProcessExit(_message.Message):
     __slots__ = ("process", "parent", "signal", "status", "time", "ancestors")
@@ -114,32 +74,10 @@ class ProcessExit(_message.Message):
     status: int
     time: Timestamp
     ancestors: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        process: _Optional[bytes] = ...,
-        parent: _Optional[bytes] = ...,
-        signal: _Optional[str] = ...,
-        status: _Optional[int] = ...,
-        time: _Optional[_Union[Timestamp, _Mapping]] = ...,
-        ancestors: _Optional[_Iterable[bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, process: _Optional[bytes] = ..., parent: _Optional[bytes] = ..., signal: _Optional[str] = ..., status: _Optional[int] = ..., time: _Optional[_Union[Timestamp, _Mapping]] = ..., ancestors: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ProcessKprobe(_message.Message):
-    __slots__ = (
-        "process",
-        "parent",
-        "function_name",
-        "args",
-        "action",
-        "kernel_stack_trace",
-        "policy_name",
-        "return_action",
-        "message",
-        "tags",
-        "user_stack_trace",
-        "ancestors",
-        "data",
-    )
+    __slots__ = ("process", "parent", "function_name", "args", "action", "kernel_stack_trace", "policy_name", "return_action", "message", "tags", "user_stack_trace", "ancestors", "data")
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -167,37 +105,10 @@ class ProcessKprobe(_message.Message):
     user_stack_trace: _containers.RepeatedScalarFieldContainer[bytes]
     ancestors: _containers.RepeatedScalarFieldContainer[bytes]
     data: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        process: _Optional[bytes] = ...,
-        parent: _Optional[bytes] = ...,
-        function_name: _Optional[str] = ...,
-        args: _Optional[_Iterable[bytes]] = ...,
-        action: _Optional[int] = ...,
-        kernel_stack_trace: _Optional[_Iterable[bytes]] = ...,
-        policy_name: _Optional[str] = ...,
-        return_action: _Optional[int] = ...,
-        message: _Optional[str] = ...,
-        tags: _Optional[_Iterable[str]] = ...,
-        user_stack_trace: _Optional[_Iterable[bytes]] = ...,
-        ancestors: _Optional[_Iterable[bytes]] = ...,
-        data: _Optional[_Iterable[bytes]] = ...,
-        **kwargs,
-    ) -> None: ...
+    def __init__(self, process: _Optional[bytes] = ..., parent: _Optional[bytes] = ..., function_name: _Optional[str] = ..., args: _Optional[_Iterable[bytes]] = ..., action: _Optional[int] = ..., kernel_stack_trace: _Optional[_Iterable[bytes]] = ..., policy_name: _Optional[str] = ..., return_action: _Optional[int] = ..., message: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., user_stack_trace: _Optional[_Iterable[bytes]] = ..., ancestors: _Optional[_Iterable[bytes]] = ..., data: _Optional[_Iterable[bytes]] = ..., **kwargs) -> None: ...
 
 class ProcessTracepoint(_message.Message):
-    __slots__ = (
-        "process",
-        "parent",
-        "subsys",
-        "event",
-        "args",
-        "policy_name",
-        "action",
-        "message",
-        "tags",
-        "ancestors",
-    )
+    __slots__ = ("process", "parent", "subsys", "event", "args", "policy_name", "action", "message", "tags", "ancestors")
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     SUBSYS_FIELD_NUMBER: _ClassVar[int]
@@ -218,19 +129,7 @@ class ProcessTracepoint(_message.Message):
     message: str
     tags: _containers.RepeatedScalarFieldContainer[str]
     ancestors: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        process: _Optional[bytes] = ...,
-        parent: _Optional[bytes] = ...,
-        subsys: _Optional[str] = ...,
-        event: _Optional[str] = ...,
-        args: _Optional[_Iterable[bytes]] = ...,
-        policy_name: _Optional[str] = ...,
-        action: _Optional[int] = ...,
-        message: _Optional[str] = ...,
-        tags: _Optional[_Iterable[str]] = ...,
-        ancestors: _Optional[_Iterable[bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, process: _Optional[bytes] = ..., parent: _Optional[bytes] = ..., subsys: _Optional[str] = ..., event: _Optional[str] = ..., args: _Optional[_Iterable[bytes]] = ..., policy_name: _Optional[str] = ..., action: _Optional[int] = ..., message: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., ancestors: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ProcessLoader(_message.Message):
     __slots__ = ("process", "path", "buildid", "parent", "ancestors")
@@ -244,31 +143,10 @@ class ProcessLoader(_message.Message):
     buildid: bytes
     parent: bytes
     ancestors: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        process: _Optional[bytes] = ...,
-        path: _Optional[str] = ...,
-        buildid: _Optional[bytes] = ...,
-        parent: _Optional[bytes] = ...,
-        ancestors: _Optional[_Iterable[bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, process: _Optional[bytes] = ..., path: _Optional[str] = ..., buildid: _Optional[bytes] = ..., parent: _Optional[bytes] = ..., ancestors: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ProcessUprobe(_message.Message):
-    __slots__ = (
-        "process",
-        "parent",
-        "path",
-        "symbol",
-        "policy_name",
-        "message",
-        "args",
-        "tags",
-        "ancestors",
-        "offset",
-        "ref_ctr_offset",
-        "action",
-        "data",
-    )
+    __slots__ = ("process", "parent", "path", "symbol", "policy_name", "message", "args", "tags", "ancestors", "offset", "ref_ctr_offset", "action", "data")
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -295,22 +173,7 @@ class ProcessUprobe(_message.Message):
     ref_ctr_offset: int
     action: int
     data: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        process: _Optional[bytes] = ...,
-        parent: _Optional[bytes] = ...,
-        path: _Optional[str] = ...,
-        symbol: _Optional[str] = ...,
-        policy_name: _Optional[str] = ...,
-        message: _Optional[str] = ...,
-        args: _Optional[_Iterable[bytes]] = ...,
-        tags: _Optional[_Iterable[str]] = ...,
-        ancestors: _Optional[_Iterable[bytes]] = ...,
-        offset: _Optional[int] = ...,
-        ref_ctr_offset: _Optional[int] = ...,
-        action: _Optional[int] = ...,
-        data: _Optional[_Iterable[bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, process: _Optional[bytes] = ..., parent: _Optional[bytes] = ..., path: _Optional[str] = ..., symbol: _Optional[str] = ..., policy_name: _Optional[str] = ..., message: _Optional[str] = ..., args: _Optional[_Iterable[bytes]] = ..., tags: _Optional[_Iterable[str]] = ..., ancestors: _Optional[_Iterable[bytes]] = ..., offset: _Optional[int] = ..., ref_ctr_offset: _Optional[int] = ..., action: _Optional[int] = ..., data: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ProcessThrottle(_message.Message):
     __slots__ = ("type", "cgroup")
@@ -321,18 +184,7 @@ class ProcessThrottle(_message.Message):
     def __init__(self, type: _Optional[int] = ..., cgroup: _Optional[str] = ...) -> None: ...
 
 class ProcessLsm(_message.Message):
-    __slots__ = (
-        "process",
-        "parent",
-        "function_name",
-        "policy_name",
-        "message",
-        "args",
-        "action",
-        "tags",
-        "ancestors",
-        "ima_hash",
-    )
+    __slots__ = ("process", "parent", "function_name", "policy_name", "message", "args", "action", "tags", "ancestors", "ima_hash")
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -353,35 +205,10 @@ class ProcessLsm(_message.Message):
     tags: _containers.RepeatedScalarFieldContainer[str]
     ancestors: _containers.RepeatedScalarFieldContainer[bytes]
     ima_hash: str
-    def __init__(
-        self,
-        process: _Optional[bytes] = ...,
-        parent: _Optional[bytes] = ...,
-        function_name: _Optional[str] = ...,
-        policy_name: _Optional[str] = ...,
-        message: _Optional[str] = ...,
-        args: _Optional[_Iterable[bytes]] = ...,
-        action: _Optional[int] = ...,
-        tags: _Optional[_Iterable[str]] = ...,
-        ancestors: _Optional[_Iterable[bytes]] = ...,
-        ima_hash: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, process: _Optional[bytes] = ..., parent: _Optional[bytes] = ..., function_name: _Optional[str] = ..., policy_name: _Optional[str] = ..., message: _Optional[str] = ..., args: _Optional[_Iterable[bytes]] = ..., action: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ..., ancestors: _Optional[_Iterable[bytes]] = ..., ima_hash: _Optional[str] = ...) -> None: ...
 
 class ProcessUsdt(_message.Message):
-    __slots__ = (
-        "process",
-        "parent",
-        "path",
-        "provider",
-        "name",
-        "policy_name",
-        "message",
-        "args",
-        "tags",
-        "ancestors",
-        "action",
-        "flags",
-    )
+    __slots__ = ("process", "parent", "path", "provider", "name", "policy_name", "message", "args", "tags", "ancestors", "action", "flags")
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -406,46 +233,10 @@ class ProcessUsdt(_message.Message):
     ancestors: _containers.RepeatedScalarFieldContainer[bytes]
     action: int
     flags: str
-    def __init__(
-        self,
-        process: _Optional[bytes] = ...,
-        parent: _Optional[bytes] = ...,
-        path: _Optional[str] = ...,
-        provider: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        policy_name: _Optional[str] = ...,
-        message: _Optional[str] = ...,
-        args: _Optional[_Iterable[bytes]] = ...,
-        tags: _Optional[_Iterable[str]] = ...,
-        ancestors: _Optional[_Iterable[bytes]] = ...,
-        action: _Optional[int] = ...,
-        flags: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, process: _Optional[bytes] = ..., parent: _Optional[bytes] = ..., path: _Optional[str] = ..., provider: _Optional[str] = ..., name: _Optional[str] = ..., policy_name: _Optional[str] = ..., message: _Optional[str] = ..., args: _Optional[_Iterable[bytes]] = ..., tags: _Optional[_Iterable[str]] = ..., ancestors: _Optional[_Iterable[bytes]] = ..., action: _Optional[int] = ..., flags: _Optional[str] = ...) -> None: ...
 
 class Process(_message.Message):
-    __slots__ = (
-        "exec_id",
-        "pid",
-        "uid",
-        "cwd",
-        "binary",
-        "arguments",
-        "flags",
-        "start_time",
-        "auid",
-        "pod",
-        "docker",
-        "parent_exec_id",
-        "refcnt",
-        "cap",
-        "ns",
-        "tid",
-        "process_credentials",
-        "binary_properties",
-        "user",
-        "in_init_tree",
-        "environment_variables",
-    )
+    __slots__ = ("exec_id", "pid", "uid", "cwd", "binary", "arguments", "flags", "start_time", "auid", "pod", "docker", "parent_exec_id", "refcnt", "cap", "ns", "tid", "process_credentials", "binary_properties", "user", "in_init_tree", "environment_variables")
     EXEC_ID_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
@@ -488,30 +279,7 @@ class Process(_message.Message):
     user: bytes
     in_init_tree: Bool
     environment_variables: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        exec_id: _Optional[str] = ...,
-        pid: _Optional[_Union[UInt32, _Mapping]] = ...,
-        uid: _Optional[_Union[UInt32, _Mapping]] = ...,
-        cwd: _Optional[str] = ...,
-        binary: _Optional[str] = ...,
-        arguments: _Optional[str] = ...,
-        flags: _Optional[str] = ...,
-        start_time: _Optional[_Union[Timestamp, _Mapping]] = ...,
-        auid: _Optional[_Union[UInt32, _Mapping]] = ...,
-        pod: _Optional[bytes] = ...,
-        docker: _Optional[str] = ...,
-        parent_exec_id: _Optional[str] = ...,
-        refcnt: _Optional[int] = ...,
-        cap: _Optional[bytes] = ...,
-        ns: _Optional[bytes] = ...,
-        tid: _Optional[_Union[UInt32, _Mapping]] = ...,
-        process_credentials: _Optional[bytes] = ...,
-        binary_properties: _Optional[bytes] = ...,
-        user: _Optional[bytes] = ...,
-        in_init_tree: _Optional[_Union[Bool, _Mapping]] = ...,
-        environment_variables: _Optional[_Iterable[bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, exec_id: _Optional[str] = ..., pid: _Optional[_Union[UInt32, _Mapping]] = ..., uid: _Optional[_Union[UInt32, _Mapping]] = ..., cwd: _Optional[str] = ..., binary: _Optional[str] = ..., arguments: _Optional[str] = ..., flags: _Optional[str] = ..., start_time: _Optional[_Union[Timestamp, _Mapping]] = ..., auid: _Optional[_Union[UInt32, _Mapping]] = ..., pod: _Optional[bytes] = ..., docker: _Optional[str] = ..., parent_exec_id: _Optional[str] = ..., refcnt: _Optional[int] = ..., cap: _Optional[bytes] = ..., ns: _Optional[bytes] = ..., tid: _Optional[_Union[UInt32, _Mapping]] = ..., process_credentials: _Optional[bytes] = ..., binary_properties: _Optional[bytes] = ..., user: _Optional[bytes] = ..., in_init_tree: _Optional[_Union[Bool, _Mapping]] = ..., environment_variables: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Pod(_message.Message):
     __slots__ = ("namespace", "name", "uid", "container", "pod_labels", "workload", "workload_kind", "pod_annotations")
@@ -531,17 +299,7 @@ class Pod(_message.Message):
     workload: str
     workload_kind: str
     pod_annotations: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(
-        self,
-        namespace: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        uid: _Optional[str] = ...,
-        container: _Optional[_Union[Container, _Mapping]] = ...,
-        pod_labels: _Optional[_Iterable[bytes]] = ...,
-        workload: _Optional[str] = ...,
-        workload_kind: _Optional[str] = ...,
-        pod_annotations: _Optional[_Iterable[bytes]] = ...,
-    ) -> None: ...
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ..., container: _Optional[_Union[Container, _Mapping]] = ..., pod_labels: _Optional[_Iterable[bytes]] = ..., workload: _Optional[str] = ..., workload_kind: _Optional[str] = ..., pod_annotations: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Container(_message.Message):
     __slots__ = ("id", "name", "image", "start_time", "pid", "maybe_exec_probe", "security_context")
@@ -559,16 +317,7 @@ class Container(_message.Message):
     pid: UInt32
     maybe_exec_probe: bool
     security_context: bytes
-    def __init__(
-        self,
-        id: _Optional[bytes] = ...,
-        name: _Optional[bytes] = ...,
-        image: _Optional[bytes] = ...,
-        start_time: _Optional[bytes] = ...,
-        pid: _Optional[_Union[UInt32, _Mapping]] = ...,
-        maybe_exec_probe: _Optional[bool] = ...,
-        security_context: _Optional[bytes] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[bytes] = ..., name: _Optional[bytes] = ..., image: _Optional[bytes] = ..., start_time: _Optional[bytes] = ..., pid: _Optional[_Union[UInt32, _Mapping]] = ..., maybe_exec_probe: _Optional[bool] = ..., security_context: _Optional[bytes] = ...) -> None: ...
 
 class UInt32(_message.Message):
     __slots__ = ("value",)
