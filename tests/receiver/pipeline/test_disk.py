@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -153,3 +155,30 @@ async def test_cancelled_put_is_whole(tmp_path: Path, telemetry: Telemetry, coun
         held = counter("exporter_queue_size", data_type="logs")
         rows = list(await storage.load("logs", 0, 100, 1 << 20))
         assert sum(len(numbered.row.data) for numbered in rows) == held
+
+
+async def test_damaged_bytes_are_not_sent(
+    tmp_path: Path, telemetry: Telemetry, counter: Callable[..., float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row whose bytes are not those that were written is dropped and counted; its neighbours are delivered."""
+    async with (
+        Storage(Config(directory=tmp_path)) as storage,
+        Pipeline(config(), Sink(is_open=False), telemetry, storage) as pipeline,
+    ):
+        for name in "abc":
+            await pipeline.put([logs(name)], wait=False)
+    with closing(sqlite3.connect(tmp_path / "otelbee.sqlite3")) as database:
+        database.execute("UPDATE batch SET data = zeroblob(length(data)) WHERE id = 2")
+        database.commit()
+    sink = Sink()
+    async with (
+        Storage(Config(directory=tmp_path)) as storage,
+        Pipeline(config(), sink, telemetry, storage) as pipeline,
+    ):
+        await sink.until_has(2)
+        await until(lambda: counter("exporter_queue_size", data_type="logs") == 0)
+        await pipeline.put([logs("d")], wait=False)
+        await sink.until_has(3)
+    assert bodies(sink.batches) == {"a": 1, "c": 1, "d": 1}
+    assert counter("dropped_items_total", data_type="logs", reason="storage_damaged") == 1
+    assert "1 items of logs lost" in caplog.text

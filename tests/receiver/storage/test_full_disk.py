@@ -137,6 +137,17 @@ async def test_it_notices_room_by_itself(disk: Path) -> None:
         await until(lambda: not storage.problem)
 
 
+async def test_the_reserve_is_there_again(disk: Path) -> None:
+    """What was given up while the disk was full is set aside again, at the latest for the next start."""
+    async with Storage(Config(directory=disk)) as storage:
+        neighbour = take_all_space(disk)
+        await fill(storage)
+        await deletes(storage, [1])
+        storage._database._directory.release_reserve()
+        neighbour.unlink()
+    assert (disk / "otelbee.reserve").stat().st_size == RESERVE_BYTES
+
+
 async def test_a_start_on_a_full_disk(disk: Path) -> None:
     """A restart while the disk is full delivers what is there."""
     async with Storage(Config(directory=disk)) as storage:
