@@ -11,6 +11,8 @@ import pytest
 from peers.processes import Collector, Otelbee, translated
 from peers.records import own_events, uids
 
+from receiver.sources.tetragon_file.follow import BLOCK_BYTES, MAX_LINE_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -140,6 +142,16 @@ def test_lines_that_are_no_json_are_counted(tmp_path: Path, log: Log, collector:
     with otelbee(tmp_path, log, collector) as running:
         assert set(uids(collector.received(2))) == expected_uids(tmp_path, lines[:2])
         assert running.metric("otelbee_source_rejected_records", receiver="tetragon_file", reason="malformed") == 3
+
+
+def test_a_line_that_is_too_long_is_counted(tmp_path: Path, log: Log, collector: Collector, lines: list[bytes]) -> None:
+    """It is skipped and reported, its neighbours arrive."""
+    log.write([lines[0], b"x" * (MAX_LINE_BYTES + 2 * BLOCK_BYTES), lines[1]])
+    with otelbee(tmp_path, log, collector) as running:
+        assert set(uids(collector.received(3))) == expected_uids(tmp_path, lines[:2])
+        (loss,) = own_events(collector.records(), "otelbee.source.loss")
+        assert loss["otelbee.loss.reason"] == "line_too_long"
+        assert running.metric("otelbee_source_lost_records", receiver="tetragon_file", reason="line_too_long") == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to run otelbee as a user who may not read the file")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from asyncinotify import Inotify, Mask
 
 from receiver import own_events
-from receiver.sources.tetragon_file.follow import MAX_LINE_BYTES, Follower, Position
+from receiver.sources.tetragon_file.follow import Follower, Position
 from translators.batch import Origin
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ SETTLE_S = 2.0
 """How long a stop waits for what was read last to be delivered."""
 
 _CHANGES = Mask.MODIFY | Mask.CREATE | Mask.MOVE | Mask.ATTRIB
-
-_log = logging.getLogger(__name__)
 
 
 class _Sent(NamedTuple):
@@ -95,9 +92,11 @@ class Source:
 
     async def _emit(self, intake: Intake) -> bool:
         read = self._follower.read()
-        if self._follower.oversized != self._oversized:
-            _log.warning("a line of %s is longer than %d bytes and was skipped", self._config.path, MAX_LINE_BYTES)
-            self._oversized = self._follower.oversized
+        if skipped := self._follower.oversized - self._oversized:
+            await intake.event(
+                own_events.LOSS, {own_events.LOSS_REASON: "line_too_long", own_events.LOSS_RECORDS: skipped}
+            )
+            self._oversized += skipped
         if read is None:
             return False
         outcome = await intake.emit("json", read.lines, self._origin, wait=True)
