@@ -24,8 +24,11 @@ peers: .venv/dev  ## Build the real programs that tests run against, tests/peers
 proto: .venv/dev  ## Generate translators/pb from proto/
 	$(BIN)/python proto/generate.py
 
+faults: peers  ## Break everything around otelbee and show what became of every record; a full disk needs root
+	$(BIN)/pytest tests/faults
+
 bench: .venv/dev  ## Measure the translators and the way through
-	$(BIN)/python benchmarks
+	PYTHONPATH=. $(BIN)/python benchmarks
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelbee needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
@@ -40,4 +43,4 @@ bench: .venv/dev  ## Measure the translators and the way through
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
 	@touch $@
 
-.PHONY: help run test check peers proto bench
+.PHONY: help run test check peers proto faults bench
