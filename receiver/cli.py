@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str, **more: Any) -> argparse.ArgumentParser:
         added = commands.add_parser(name, description=text, formatter_class=_formatter, **more)
         added.set_defaults(command=command)
-        listed.append(f"  {name:<13}{text}")
+        listed.append(f"  {name:<14}{text}")
         return added
 
     for name, command, text in (

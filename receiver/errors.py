@@ -4,6 +4,7 @@ OtelbeeError
  ├─ ConfigError            the configuration is wrong; carries every problem, exit 2
  ├─ StartError             the configuration is right but cannot be started here; exit 2
  ├─ PermanentSourceError   a source's peer refused it for good; a retry would be refused again
+ ├─ RecordingError         a recording cannot be read further
  ├─ TryLater               retryable: a sender's request cannot be taken now
  │   └─ QueueFull          the queue has no room
  ├─ TooLarge               permanent: more than can ever be taken at once
@@ -45,6 +46,10 @@ class StartError(OtelbeeError):
 
 class PermanentSourceError(OtelbeeError):
     """A source's peer refused what was asked of it for good, a malformed filter for example: do not ask again."""
+
+
+class RecordingError(OtelbeeError):
+    """A recording cannot be read further; the records before it are good."""
 
 
 class TryLater(OtelbeeError):

@@ -11,7 +11,7 @@ import io
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from receiver.errors import OtelbeeError
+from receiver.errors import RecordingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,6 @@ MAX_RECORD_BYTES = 64 * 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _LENGTH_BYTES = 4
 _MAX_FIRST_LENGTH_BYTE = MAX_RECORD_BYTES >> 24
-
-
-class RecordingError(OtelbeeError):
-    """A recording cannot be read further; the records before it are good."""
 
 
 class Recorded(NamedTuple):

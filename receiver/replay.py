@@ -15,9 +15,9 @@ import grpc
 import grpc.aio
 from google.protobuf import json_format
 
-from receiver.errors import StartError
+from receiver.errors import RecordingError, StartError
 from receiver.net.grpc import parse_endpoint
-from receiver.recording import RecordingError, read_numbered
+from receiver.recording import read_numbered
 from translators.pb import tetragon_pb2
 from translators.version import VERSION
 

@@ -53,69 +53,48 @@ class Telemetry:
         self._registry = registry
         self._levels: dict[Signal, QueueLevel] = {}
 
+        self._remedies: dict[Signal, str] = {}
+
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"otelbee_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"otelbee_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, label: str, bounds_s: tuple[float, ...]) -> Histogram:
+            return Histogram(f"otelbee_{name}", text, [label], buckets=bounds_s, registry=registry)
 
         def per_signal(name: str, text: str, *labels: str) -> dict[Signal, Counter]:
             return {signal: counter(f"{name}_{items}", f"{text}: {items}", *labels) for signal, items in _ITEMS.items()}
 
         self._accepted = per_signal("receiver_accepted", "Taken into the queue", "receiver")
         self._refused = per_signal("receiver_refused", "Not taken into the queue", "receiver", "reason")
+        self._refused_requests = counter("receiver_refused_requests", "Requests not taken", "receiver", "reason")
+        self._rejected = counter("source_rejected_records", "Could not be translated", "receiver", "reason")
+        self._counted = counter("source_counted_records", "What translators count, by name", "receiver", "name")
+        self._gaps = counter("source_gaps", "Times in which a source missed events", "receiver")
+        self._restarts = counter("source_restarts", "Restarts after an error", "receiver")
+        self._source_up = gauge("source_up", "1 while a source has its peer", "receiver")
+        self._backlog_size = gauge("source_backlog_size", "Bytes read ahead of their translation", "receiver")
+        self._backlog_capacity = gauge("source_backlog_capacity", "Bytes that may be read ahead", "receiver")
+        self._lost = counter("source_lost_records", "Lost before otelbee, as far as it was told", "receiver", "reason")
+        text = "What the peer itself counts as lost; absent while that is unknown"
+        self._peer_losses = gauge("source_peer_lost_records", text, "receiver", "reason")
+        text = "From the newest event of a request to its acknowledged export"
+        self._delay = histogram("source_delivery_delay_seconds", text, "receiver", _DELAYS_S)
+
         self._sent = per_signal("exporter_sent", "Delivered")
         self._send_failed = per_signal("exporter_send_failed", "Not delivered, after all retries")
         self._enqueue_failed = per_signal("exporter_enqueue_failed", "Not queued")
-        self._rejected = counter("source_rejected_records", "Could not be translated", "receiver", "reason")
-        self._counted = counter("source_counted_records", "What translators count, by name", "receiver", "name")
-        self._refused_requests = counter(
-            "receiver_refused_requests", "Requests that were not taken", "receiver", "reason"
-        )
-        self._gaps = counter("source_gaps", "Times in which a source missed events", "receiver")
-        self._restarts = counter("source_restarts", "Restarts after an error", "receiver")
         self._dropped = counter("dropped_items", "Lost after they were accepted, by reason", "data_type", "reason")
         self._dead_lettered = counter("dead_letter_items", "Put aside, by reason", "data_type", "reason")
         self._retried = counter("exporter_retries", "Export attempts after the first", "data_type")
-        self._source_up = Gauge("otelbee_source_up", "1 while a source has its peer", ["receiver"], registry=registry)
-        self._backlog_size = Gauge(
-            "otelbee_source_backlog_size", "Bytes read ahead of their translation", ["receiver"], registry=registry
-        )
-        self._backlog_capacity = Gauge(
-            "otelbee_source_backlog_capacity", "Bytes that may be read ahead", ["receiver"], registry=registry
-        )
-        self._held = Gauge(
-            "otelbee_exporter_held", "1 while nothing is taken until somebody acts", ["data_type"], registry=registry
-        )
-        self._remedies: dict[Signal, str] = {}
-        self._queue_size = Gauge("otelbee_exporter_queue_size", "Bytes in the queue", ["data_type"], registry=registry)
-        self._queue_capacity = Gauge(
-            "otelbee_exporter_queue_capacity", "Bytes that the queue may hold", ["data_type"], registry=registry
-        )
-        self._queue_age = Gauge(
-            "otelbee_exporter_queue_age_seconds",
-            "Since the oldest item in it arrived",
-            ["data_type"],
-            registry=registry,
-        )
-        self._export_duration = Histogram(
-            "otelbee_exporter_request_duration_seconds",
-            "One attempt to export, until it was answered or given up",
-            ["data_type"],
-            buckets=_DURATIONS_S,
-            registry=registry,
-        )
-        self._delay = Histogram(
-            "otelbee_source_delivery_delay_seconds",
-            "From the newest event of a request to its acknowledged export",
-            ["receiver"],
-            buckets=_DELAYS_S,
-            registry=registry,
-        )
-        self._lost = counter("source_lost_records", "Lost before otelbee, as far as it was told", "receiver", "reason")
-        self._peer_losses = Gauge(
-            "otelbee_source_peer_lost_records",
-            "What the peer itself counts as lost; absent while that is unknown",
-            ["receiver", "reason"],
-            registry=registry,
-        )
+        self._held = gauge("exporter_held", "1 while nothing is taken until somebody acts", "data_type")
+        self._queue_size = gauge("exporter_queue_size", "Bytes in the queue", "data_type")
+        self._queue_capacity = gauge("exporter_queue_capacity", "Bytes that the queue may hold", "data_type")
+        self._queue_age = gauge("exporter_queue_age_seconds", "Since the oldest item in it arrived", "data_type")
+        text = "One attempt to export, until it was answered or given up"
+        self._export_duration = histogram("exporter_request_duration_seconds", text, "data_type", _DURATIONS_S)
         registry.register(_Process())
 
     def accepted(self, source: str, signal: Signal, items: int) -> None:

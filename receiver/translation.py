@@ -7,7 +7,7 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
-from receiver.recording import Recorded, RecordingError
+from receiver.errors import RecordingError
 from receiver.registry import SOURCES, source_type
 from translators.batch import Batch, Origin
 from translators.otlp import to_json
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from receiver.config import Config
+    from receiver.recording import Recorded
 
 _CHUNK_RECORDS = 256
 

@@ -41,6 +41,7 @@ def examine_storage(directory: Path, queue_bytes: int, *, runs_already: bool) ->
             yield Finding(check, "note", cause, "nothing to do if that is the otelbee that runs here")
         else:
             yield failure(check, cause, "stop that one, or name another directory")
+        return
     if files.database.exists() and (finding := _format(check, files.database)) is not None:
         yield finding
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, NamedTuple
 from pydantic import AfterValidator, Field
 
 from receiver import own_events
-from receiver.errors import TooLarge
+from receiver.errors import RecordingError, TooLarge
 from receiver.fields import Section
 from receiver.identity import self_exclude
 from receiver.net.backoff import Backoff
-from receiver.recording import Recorded, RecordingError
+from receiver.recording import Recorded
 from receiver.sources.process_spans import Binaries, chosen
 from translators.batch import Exclude, Origin
 from translators.bpf import Options, frames

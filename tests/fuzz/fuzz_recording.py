@@ -10,7 +10,8 @@ from typing import NamedTuple
 from fuzz import mutations
 from hypothesis import strategies as st
 
-from receiver.recording import MAX_RECORD_BYTES, RecordingError, read_numbered
+from receiver.errors import RecordingError
+from receiver.recording import MAX_RECORD_BYTES, read_numbered
 
 
 class Input(NamedTuple):

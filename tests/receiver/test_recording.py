@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from receiver.recording import MAX_RECORD_BYTES, RecordingError, read_numbered
+from receiver.errors import RecordingError
+from receiver.recording import MAX_RECORD_BYTES, read_numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

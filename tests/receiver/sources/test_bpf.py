@@ -14,9 +14,8 @@ import pytest
 from pydantic import ValidationError
 
 from bpf import frames as writer
-from receiver.errors import TooLarge
+from receiver.errors import RecordingError, TooLarge
 from receiver.net.backoff import Backoff
-from receiver.recording import RecordingError
 from receiver.sources.bpf import Config, Source, read_recorded
 from receiver.types import Outcome
 from translators.bpf.records import RECORDS_HASH
