@@ -147,6 +147,25 @@ def test_killed_children_come_back(family: Callable[..., Family], collector: Col
     assert running.errors().count("killed by SIGKILL; restarted in") == 2
 
 
+def test_sighup_reaches_the_receiver(family: Callable[..., Family], collector: Collector) -> None:
+    """Who started the parent tells it to reload; what the bpf process was started with stays, and is said to."""
+    running = family()
+    exporter = {"otlp_grpc": {"endpoint": collector.endpoint, "tls": {"insecure": True}}}
+    sources = {"bpf": {"socket": str(running.socket), "programs": ["exit"]}}
+    receiver, bpf = running.receiver, running.bpf
+    running.configure({"sources": sources, "exporter": exporter, "resource": {"host_name": "renamed"}})
+    running.signal(signal.SIGHUP)
+    running.until(lambda: "Reload done: restarted bpf" in running.errors(), "it reloads")
+    running.until(
+        lambda: "the bpf process's programs and socket takes effect with a restart" in running.errors(), "it says so"
+    )
+    running.until(running.ready, "it is ready again")
+    assert (running.receiver, running.bpf) == (receiver, bpf)
+    child = subprocess.Popen(["/bin/true"])
+    child.wait()
+    collector.until(lambda: events_of(collector, child.pid), "events come again")
+
+
 @pytest.mark.parametrize("stopped", [(), ("bpf",), ("receiver", "bpf")], ids=["all well", "bpf hangs", "both hang"])
 def test_sigterm_stops_all_in_time(family: Callable[..., Family], stopped: tuple[str, ...]) -> None:
     """Within shutdown_timeout where all is well, and a few seconds later where a child does not even run (SIGSTOP)."""
