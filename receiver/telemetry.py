@@ -12,7 +12,7 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -22,6 +22,8 @@ from translators.batch import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+_M = TypeVar("_M", Counter, Gauge)
 
 _ITEMS = {
     Signal.LOGS: "log_records",
@@ -45,6 +47,11 @@ class QueueLevel(NamedTuple):
     capacity_bytes: int
 
 
+def _named(kind: type[_M], registry: CollectorRegistry) -> Callable[..., _M]:
+    """What makes metrics of a kind from their name without the prefix, their text and their labels."""
+    return lambda name, text, *labels: kind(f"otelbee_{name}", text, labels, registry=registry)
+
+
 class Telemetry:
     """Every counter and gauge of otelbee, in ``registry``."""
 
@@ -54,12 +61,7 @@ class Telemetry:
         self._levels: dict[Signal, QueueLevel] = {}
 
         self._remedies: dict[Signal, str] = {}
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"otelbee_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"otelbee_{name}", text, labels, registry=registry)
+        counter, gauge = _named(Counter, registry), _named(Gauge, registry)
 
         def histogram(name: str, text: str, label: str, bounds_s: tuple[float, ...]) -> Histogram:
             return Histogram(f"otelbee_{name}", text, [label], buckets=bounds_s, registry=registry)

@@ -62,6 +62,7 @@ def test_killed_collector_costs_nothing(shared_data: Callable[..., Path], way: C
     metrics = otelbee.metrics()
     assert {name: metrics.get(name, 0) for name in NOTHING_LOST} == dict.fromkeys(NOTHING_LOST, 0)
     assert metrics["otelbee_exporter_retries"] >= 1
+    otelbee.until(lambda: "Exporting recovered: logs" in otelbee.errors(), "it says that exporting works again")
     assert otelbee.errors().count("Exporting recovered: logs") == 1
     assert len(own_events(collector.records(), "otelbee.source.gap")) == 1, "of the start, and no other"
     assert otelbee.stop() == 0
@@ -75,6 +76,7 @@ def test_full_queue_stops_the_reading_and_only_the_agent_drops(
     peer, otelbee, collector = way(
         path,
         flags=["--rate=8000", "--drop", "--queue=1000"],
+        source={"read_ahead": "1MiB"},
         exporter={"sending_queue": {"queue_size": "4MiB", "batch": {"max_size": "512KiB"}}},
     )
     collector.received(1)
