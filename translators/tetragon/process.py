@@ -171,7 +171,7 @@ class Process:
         # Of one byte, or two.
         return (
             refcnt[0] == _REFCNT
-            and (len(refcnt) == 2 or (len(refcnt) == 3 and refcnt[1] >= _CONTINUE))  # noqa: PLR2004
+            and (len(refcnt) == 2 or (len(refcnt) == 3 and refcnt[1] >= _CONTINUE))  # noqa: PLR2004 - a varint of at most two bytes behind its tag
             and refcnt[-1] < _CONTINUE
         )
 
