@@ -29,6 +29,14 @@ def body_head(size: int) -> bytes:
     return _BODY_HEADS[size] if size < len(_BODY_HEADS) else _body_head(size)
 
 
+_RECORD_HEADS = tuple(b"\x12" + wire.varint(size) for size in range(4096))
+
+
+def record_head(size: int) -> bytes:
+    """Return what stands before a record of ``size`` bytes in ``ScopeLogs.log_records``."""
+    return _RECORD_HEADS[size] if size < len(_RECORD_HEADS) else b"\x12" + wire.varint(size)
+
+
 def fingerprint(attributes: bytes) -> bytes:
     """Stand in for encoded attributes in a record's id; made once where attributes repeat."""
     return blake2b(attributes, digest_size=16).digest()

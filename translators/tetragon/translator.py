@@ -14,7 +14,6 @@ from google.protobuf.message import DecodeError
 from translators import spans, wire
 from translators.batch import Batch, Part, Rejection, Signal, Translation
 from translators.event import resource_logs, scope
-from translators.pb import tetragon_lazy_pb2 as lazy
 from translators.pb import tetragon_pb2 as full
 from translators.tetragon import names
 from translators.tetragon.cache import Cache
@@ -36,7 +35,7 @@ from translators.tetragon.lives import Lives
 from translators.tetragon.options import Options
 from translators.tetragon.place import resource
 from translators.tetragon.process import Process, Processes
-from translators.tetragon.record import body_head, uid
+from translators.tetragon.record import body_head, record_head, uid
 from translators.tetragon.redaction import Redaction
 from translators.tetragon.splitting import reorder, split
 from translators.tetragon.without_process import read_rate_limit, read_test, read_throttle, unknown_kind
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
 
     from translators.batch import Origin
     from translators.tetragon.detail import Detail
+    from translators.tetragon.envelope import Envelope
     from translators.tetragon.place import Node
 
 _TIME = wire.Key("tetragon.time")
@@ -70,7 +70,7 @@ class _Call:
         self.now_ns = now_ns
         self.now = now_ns.to_bytes(8, "little")
         self.groups: dict[tuple[Node, bytes], list[bytes]] = {}
-        """Records by Resource; the first item is the Resource."""
+        """Records by Resource; the first item is the Resource, then come what stands before a record, and the record."""
         self.spans: dict[tuple[Node, bytes], list[bytes]] = {}
         """Spans in the same way."""
         self.counts: dict[str, int] = {}
@@ -89,6 +89,8 @@ class Translator:
     def __init__(self, options: Options | None = None) -> None:
         """Start with empty caches; they hold at most a few tens of thousands of processes and 100 MiB or so."""
         self._options = options or Options()
+        self._has_uid = self._options.log_record_uid
+        self._max_bytes = self._options.max_record_bytes
         self._json = self._options.body == "json"
         self._redaction = Redaction(self._options.redactor)
         self._filters = FieldFilters(self._options.field_filters)
@@ -140,22 +142,19 @@ class Translator:
         if self._filtered:
             source = source or raw
             raw = self._filters.apply(raw)
+        own = b""
         envelope = self._envelopes.read(raw)
         if envelope is None:
-            event, node = self._envelopes.parse(raw)
-            name = event.WhichOneof("event")
-            if name is None:
-                self._unknown(event, node, raw if source is None else source, unknown_name, call)
-                return
-            envelope = (node, event.time, KINDS[name], getattr(event, name), 0, event.aggregation_info)
-        node, instant, kind, body, start, aggregation = envelope
-        process_data, parent_data, rest = split(body, start, kind)
+            envelope, own = self._parse(raw, raw if source is None else source, unknown_name, call)
+        node, time_ns, kind, process_data, parent_data, rest = envelope
+        if kind is UNKNOWN:
+            return
         aliases = self._processes.aliases.young
         process = aliases.get(process_data) or self._processes.find(process_data)
         detail = self._details[kind.name].young.get(rest) or self._detail(kind, rest, process)
         if detail.process or detail.parent:
             # Another serialiser, with another order of fields.
-            process_data, parent_data, rest = reorder(body[start:], kind)
+            process_data, parent_data, rest = reorder(process_data, parent_data, rest, kind)
             process = self._processes.find(process_data)
             detail = self._detail(kind, rest, process)
         if not process.completed:
@@ -167,17 +166,30 @@ class Translator:
             call.count("unknown_fields", detail.unknown_fields)
         parent = aliases.get(parent_data) or self._processes.find(parent_data)
         if self._lives is not None:
-            self._live((kind, rest), instant, node, (process, parent, detail), call)
-        own = _AGGREGATED.integer(full.AggregationInfo.FromString(aggregation).count) if aggregation else b""
+            self._live((kind, rest), time_ns, node, (process, parent, detail), call)
         line = json_body(raw, self._redaction, self._options.environment) if self._json else b""
-        self._record((kind, node, instant), (process, parent, detail), own, line, call)
+        self._record((kind, node, time_ns), (process, parent, detail), own, line, call)
 
-    def _unknown(self, event: lazy.Event, node: Node, source: bytes, name: str, call: _Call) -> None:
-        withheld = self._redaction.redactor is not None or self._filtered
-        detail = unknown_kind(event, source, name, withheld=withheld)
-        call.count("unknown_kind")
-        absent = self._processes.absent
-        self._record((UNKNOWN, node, event.time), (absent, absent, detail), b"", b"", call)
+    def _parse(self, raw: bytes, source: bytes, unknown_name: str, call: _Call) -> tuple[Envelope, bytes]:
+        """Parse an event; its envelope, and attributes of its own. One of an unknown kind is recorded at once."""
+        event, node = self._envelopes.parse(raw)
+        name = event.WhichOneof("event")
+        seconds, nanos = event.time.seconds, event.time.nanos
+        time_ns = names.unix_ns(seconds, nanos)
+        own = b""
+        if event.aggregation_info:
+            own += _AGGREGATED.integer(full.AggregationInfo.FromString(event.aggregation_info).count)
+        if time_ns != seconds * 1_000_000_000 + nanos:
+            own += _TIME.text(names.instant(seconds, nanos))
+        if name is None:
+            withheld = self._redaction.redactor is not None or self._filtered
+            detail = unknown_kind(event, source, unknown_name, withheld=withheld)
+            call.count("unknown_kind")
+            absent = self._processes.absent
+            self._record((UNKNOWN, node, time_ns), (absent, absent, detail), own, b"", call)
+            return (node, time_ns, UNKNOWN, b"", b"", b""), b""
+        kind = KINDS[name]
+        return (node, time_ns, kind, *split(getattr(event, name), kind)), own
 
     def _detail(self, kind: Kind, rest: bytes, process: Process) -> Detail:
         if kind is EXIT:  # each carries its own time
@@ -206,25 +218,24 @@ class Translator:
 
     def _record(
         self,
-        event: tuple[Kind, Node, lazy.Timestamp],
+        event: tuple[Kind, Node, int],
         what: tuple[Process, Process, Detail],
         own: bytes,
         line: bytes,
         call: _Call,
     ) -> None:
         """Join one record and put it with those of the same Resource; ``line`` is the body where it is not empty."""
-        kind, node, instant = event
+        kind, node, time_ns = event
         process, parent, detail = what
         severity, who = detail.severity, process.who
-        if kind is EXEC or kind is EXIT or kind is LOADER:
-            severity, who, attributes = _of_lifecycle(kind, process, parent, detail)
-            own = attributes + own
-        time_ns = instant.seconds * 1_000_000_000 + instant.nanos
-        if not 0 <= time_ns <= wire.UINT64_MAX:
-            own += _TIME.text(names.instant(instant.seconds, instant.nanos))
-            time_ns = names.unix_ns(instant.seconds, instant.nanos)
+        if kind is EXIT:
+            who = process.who_line
+        elif kind is EXEC:
+            severity, who, own = exec_severity(process), process.who_line, exec_attributes(process, parent) + own
+        elif kind is LOADER:
+            own = loader_attributes(detail, process) + own
         time = time_ns.to_bytes(8, "little")
-        if self._options.log_record_uid:
+        if self._has_uid:
             own += uid(kind.identity, time, node.identity, process.identity, detail.fingerprint)
         if time_ns == 0:
             time = call.now
@@ -249,14 +260,17 @@ class Translator:
                 kind.event_name_field,
             )
         )
-        if len(record) > self._options.max_record_bytes > 0:
-            record = truncate(record, self._options.max_record_bytes)
+        size = len(record)
+        if size > self._max_bytes > 0:
+            record = truncate(record, self._max_bytes)
+            size = len(record)
             call.count("truncated")
         group = (node, process.place.encoded)
         records = call.groups.get(group)
         if records is None:
             records = call.groups[group] = [self._resource(group, process)]
-        records.append(b"\x12" + wire.varint(len(record)) + record)  # ScopeLogs.log_records
+        records.append(record_head(size))
+        records.append(record)
         if time_ns > call.newest_ns:  # noqa: PLR1730 - a call for each record
             call.newest_ns = time_ns
 
@@ -270,7 +284,7 @@ class Translator:
     def _live(
         self,
         message: tuple[Kind, bytes],
-        instant: lazy.Timestamp,
+        time_ns: int,
         node: Node,
         what: tuple[Process, Process, Detail],
         call: _Call,
@@ -282,7 +296,7 @@ class Translator:
         process, parent, detail = what
         if not process.is_placed:
             lives.place(process, parent, kind, rest)
-        time_ns = names.unix_ns(instant.seconds, instant.nanos) or call.now_ns
+        time_ns = time_ns or call.now_ns
         if kind is EXIT:
             ended, span = process, lives.exited(process, rest, time_ns, detail.attributes)
         elif kind is EXEC:
@@ -298,18 +312,9 @@ class Translator:
         if not call.groups:
             return (), ()
         ours = scope({"tetragon.version": version} if version else {})
-        items = sum(len(records) - 1 for records in call.groups.values())
+        items = sum(len(records) // 2 for records in call.groups.values())
         data = b"".join(resource_logs(records[0], ours, records[1:]) for records in call.groups.values())
         batches = (Batch(Signal.LOGS, items, data, (Part("", items, call.newest_ns),)),)
         if not call.spans:
             return batches, ()
         return batches, (spans.batch(((own[0], own[1:]) for own in call.spans.values()), ours, call.newest_ns),)
-
-
-def _of_lifecycle(kind: Kind, process: Process, parent: Process, detail: Detail) -> tuple[bytes, bytes, bytes]:
-    """Return severity, words and attributes of an exec, exit or loader event that depend on its processes."""
-    if kind is EXEC:
-        return exec_severity(process), process.who_line, exec_attributes(process, parent)
-    if kind is EXIT:
-        return detail.severity, process.who_line, b""
-    return detail.severity, process.who, loader_attributes(detail, process)

@@ -13,6 +13,7 @@ from translators.pb import tetragon_lazy_pb2 as lazy
 from translators.pb import tetragon_pb2 as full
 from translators.tetragon.envelope import Envelopes
 from translators.tetragon.kinds import KINDS
+from translators.tetragon.splitting import split
 
 
 def in_gos_order(event: full.GetEventsResponse) -> bytes:
@@ -25,7 +26,7 @@ def in_gos_order(event: full.GetEventsResponse) -> bytes:
     return rest.SerializeToString() + body
 
 
-def event(kind: str = "process_exec", nanos: int = 5, **common: object) -> full.GetEventsResponse:
+def event(kind: str = "process_exec", nanos: int = 300_000_000, **common: object) -> full.GetEventsResponse:
     """An event with a process whose message needs two bytes for its length."""
     made = full.GetEventsResponse(node_name="node-1", **common)
     made.time.seconds, made.time.nanos = 1_700_000_000, nanos
@@ -39,16 +40,16 @@ def the_same(envelopes: Envelopes, raw: bytes) -> bool:
     if found is None:
         return False
     parsed, other = lazy.Event.FromString(raw), Envelopes().parse(raw)[1]
-    node, instant, kind, body, start, aggregation = found
+    node, time_ns, kind, *parts = found
     assert (node.name, node.cluster, sorted(node.labels)) == (other.name, other.cluster, sorted(other.labels))
-    assert instant == parsed.time
+    assert time_ns == parsed.time.seconds * 1_000_000_000 + parsed.time.nanos
     assert kind.name == parsed.WhichOneof("event")
-    assert body[start:] == getattr(parsed, kind.name)
-    assert aggregation == parsed.aggregation_info
+    assert tuple(parts) == split(getattr(parsed, kind.name), kind)
+    assert not parsed.aggregation_info
     return True
 
 
-@pytest.mark.parametrize("kind", [kind.name for kind in KINDS.values() if kind.parts])
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS.values() if kind.parts > 1])
 @pytest.mark.parametrize("common", [{}, {"cluster_name": "c"}, {"cluster_name": "c", "node_labels": {"a": "b"}}])
 def test_a_shape_that_was_seen_is_read_at_once(kind: str, common: dict[str, object]) -> None:
     """Every kind with a process, whatever stands between its time and the kind."""
@@ -57,7 +58,10 @@ def test_a_shape_that_was_seen_is_read_at_once(kind: str, common: dict[str, obje
     assert not the_same(envelopes, raw)
     envelopes.parse(raw)
     assert the_same(envelopes, raw)
-    assert the_same(envelopes, in_gos_order(event(kind, 123_456_789, **common)))
+    for nanos in (1 << 21, (1 << 28) - 1, 1 << 28, 999_999_999):
+        assert the_same(envelopes, in_gos_order(event(kind, nanos, **common)))
+    for nanos in (0, 1, (1 << 21) - 1):
+        assert not the_same(envelopes, in_gos_order(event(kind, nanos, **common)))
 
 
 def test_labels_in_another_order_are_the_same_node() -> None:
