@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/cilium/tetragon/api/v1/tetragon"
 )
@@ -69,19 +71,28 @@ func (a *agent) finish() {
 
 // stream hands the recording to whoever listens, at the rate that was asked for. Like the agent's events, what nobody
 // listens to is gone.
-func (a *agent) stream(events []*tetragon.GetEventsResponse) {
+func (a *agent) stream(passes iter.Seq[[]*tetragon.GetEventsResponse]) {
 	if a.options.waitForClient {
 		select {
 		case <-a.first:
 		case <-a.stopped:
 			return
 		}
+		select {
+		case <-time.After(a.options.delay):
+		case <-a.stopped:
+			return
+		}
 	}
 	begin, count := time.Now(), 0
-	for pass := 0; a.options.loop == 0 || pass < a.options.loop; pass++ {
+	report("begin", nil)
+	for events := range passes {
 		for _, event := range events {
 			if !a.pace(begin, count) {
 				return
+			}
+			if a.options.stamp {
+				event.Time = timestamppb.Now()
 			}
 			a.notify(event)
 			count++
@@ -89,13 +100,16 @@ func (a *agent) stream(events []*tetragon.GetEventsResponse) {
 	}
 }
 
+// slack is how much too early an event may be: sleeping takes longer than this.
+const slack = 100 * time.Microsecond
+
 // pace waits for the time of event number count; false when the agent was stopped.
 func (a *agent) pace(begin time.Time, count int) bool {
 	var wait time.Duration
 	if a.options.rate > 0 {
 		wait = time.Until(begin.Add(time.Duration(float64(count) / a.options.rate * float64(time.Second))))
 	}
-	if wait <= 0 {
+	if wait <= slack {
 		select {
 		case <-a.stopped:
 			return false

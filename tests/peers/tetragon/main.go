@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -27,7 +28,13 @@ type options struct {
 	files         files
 	rate          float64
 	loop          int
+	pods          int
+	podLife       int
+	stamp         bool
 	waitForClient bool
+	delay         time.Duration
+	read          string
+	count         int
 	queue         int
 	drop          bool
 	closeAfter    int
@@ -50,15 +57,21 @@ func parseOptions() options {
 	flag.StringVar(&o.listen, "listen", "127.0.0.1:0", "host:port, or unix:///path of a socket")
 	flag.Var(&o.files, "file", "recording: 4-byte big-endian length and message, or JSON lines; may be gzip; repeats")
 	flag.Float64Var(&o.rate, "rate", 0, "events per second, 0 for as fast as clients read")
-	flag.IntVar(&o.loop, "loop", 1, "how often the recording is streamed, 0 for without end")
+	flag.IntVar(&o.loop, "loop", 1, "how often the recording is streamed, 0 for without end; all passes but the first have other exec ids and pids")
+	flag.IntVar(&o.pods, "pods", 0, "put the processes into so many pods, with workloads, labels and containers")
+	flag.IntVar(&o.podLife, "pod-life", 0, "replace a pod by a new one after so many events of the stream, 0 for never")
+	flag.BoolVar(&o.stamp, "stamp", false, "set each event's time to when it is produced")
 	flag.BoolVar(&o.waitForClient, "wait-for-client", false, "begin when the first client has asked for events")
+	flag.DurationVar(&o.delay, "delay", 0, "begin so long after the first client, to see what it costs before")
+	flag.StringVar(&o.read, "read", "", "be the client of an agent at this address: read and decode events, and count them")
+	flag.IntVar(&o.count, "count", 0, "with --read: end after so many events, 0 for at the end of the stream")
 	flag.IntVar(&o.queue, "queue", 10000, "events queued per client, the agent's --event-queue-size")
 	flag.BoolVar(&o.drop, "drop", false, "drop what a client's full queue cannot take, as the agent does, instead of waiting")
 	flag.IntVar(&o.closeAfter, "close-after", 0, "end a client's stream (UNAVAILABLE) after so many events, 0 for never")
 	flag.BoolVar(&o.linger, "linger", false, "keep serving after the last event, until SIGTERM")
 	flag.StringVar(&o.version, "agent-version", "v1.7.0", "the answer of GetVersion")
 	flag.Parse()
-	if len(o.files) == 0 || flag.NArg() > 0 {
+	if (len(o.files) == 0) == (o.read == "") || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -100,10 +113,17 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("tetragon peer: ")
 	o := parseOptions()
+	if o.read != "" {
+		if err := read(o.read, o.count); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	events, err := readAll(o.files)
 	if err != nil {
 		log.Fatal(err)
 	}
+	passes := prepare(events, o)
 	listener, err := listen(o.listen)
 	if err != nil {
 		log.Fatal(err)
@@ -121,7 +141,7 @@ func main() {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		agent.stream(events)
+		agent.stream(passes)
 		report("end", agent.stats())
 		if o.linger {
 			<-agent.stopped
