@@ -79,13 +79,19 @@ async def test_a_refusal_is_the_answer() -> None:
         await exporter.close()
 
 
-async def test_a_stop_is_no_replacement() -> None:
-    """Cancelling an export cancels it, during a replacement too."""
-    async with serve(Server(script=deque([Answer(silent=True)]))) as server:
-        exporter = Replaceable(exporter_to(server.endpoint))
+@pytest.mark.parametrize("during_replacement", [False, True])
+async def test_a_stop_is_no_replacement(*, during_replacement: bool) -> None:
+    """Cancelling an export cancels it, while its exporter is being replaced, too."""
+    async with serve(Server(script=deque([Answer(silent=True)]))) as old, serve(Server()) as new:
+        exporter = Replaceable(exporter_to(old.endpoint))
         export = asyncio.create_task(exporter.export(request()))
-        await until(lambda: server.requests)
-        export.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await export
+        await until(lambda: old.requests)
+        async with asyncio.TaskGroup() as group:
+            if during_replacement:
+                group.create_task(exporter.replace(exporter_to(new.endpoint)))
+                await asyncio.sleep(0)
+            export.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await export
+        assert new.requests == []
         await exporter.close()
