@@ -45,7 +45,7 @@ class Health:
         full = [
             signal.value
             for signal, level in queues.items()
-            if level.size_bytes >= level.capacity_bytes and signal not in derived
+            if (level.full or level.size_bytes >= level.capacity_bytes) and signal not in derived
         ]
         problems = [f"queue full: {', '.join(full)}"] if full else []
         if self.storage is not None and self.storage.problem:

@@ -45,6 +45,8 @@ class QueueLevel(NamedTuple):
 
     size_bytes: int
     capacity_bytes: int
+    full: bool = False
+    """Somebody found no room, and none was made since."""
 
 
 def _named(kind: type[_M], registry: CollectorRegistry) -> Callable[..., _M]:
@@ -172,9 +174,9 @@ class Telemetry:
         """What has to be done before anything of these signals is taken."""
         return {signal: remedy for signal, remedy in self._remedies.items() if remedy}
 
-    def queue(self, signal: Signal, size_bytes: int, capacity_bytes: int) -> None:
+    def queue(self, signal: Signal, size_bytes: int, capacity_bytes: int, *, full: bool = False) -> None:
         """Show how full a queue is."""
-        self._levels[signal] = QueueLevel(size_bytes, capacity_bytes)
+        self._levels[signal] = QueueLevel(size_bytes, capacity_bytes, full)
         self._queue_size.labels(signal.value).set(size_bytes)
         self._queue_capacity.labels(signal.value).set(capacity_bytes)
 

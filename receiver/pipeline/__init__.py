@@ -77,13 +77,13 @@ class Pipeline:
     def _lane(self, signal: Signal) -> _Lane:
         capacity = self._config.queue_size
 
-        def on_level(held_bytes: int) -> None:
-            self._telemetry.queue(signal, held_bytes, capacity)
+        def on_level(held_bytes: int, full: bool) -> None:  # noqa: FBT001 - what the room tells
+            self._telemetry.queue(signal, held_bytes, capacity, full=full)
 
         def on_damaged(items: int) -> None:
             self._telemetry.dropped(signal, items, "storage_damaged")
 
-        on_level(0)
+        on_level(0, False)  # noqa: FBT003 - what the room tells
         room = Room(capacity, on_level)
         storage = self._storage
         queue = MemoryQueue(room) if storage is None else DiskQueue(signal, room, storage, on_damaged)

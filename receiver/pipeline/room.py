@@ -28,14 +28,19 @@ class Room:
     cannot shut out the others. A source feeds the queue from its first put on, even if that is refused.
     """
 
-    def __init__(self, capacity_bytes: int, on_level: Callable[[int], None]) -> None:
-        """Give out up to ``capacity_bytes``; ``on_level`` is told the bytes held whenever they change."""
+    def __init__(self, capacity_bytes: int, on_level: Callable[[int, bool], None]) -> None:
+        """Give out up to ``capacity_bytes``.
+
+        ``on_level`` is told the bytes held, and whether somebody found no room since any were given back, whenever
+        one of them changes.
+        """
         self._capacity_bytes = capacity_bytes
         self._on_level = on_level
         self._held_bytes = 0
         self._held_by: Counter[str] = Counter()
         self._sources: set[str] = set()
         self._waiters: deque[_Waiter] = deque()
+        self._full = False
         self.closed = False
         """Whether nothing more is let in."""
 
@@ -44,6 +49,9 @@ class Room:
         self._sources.add(source)
         if size > self._share():
             raise self._too_large(size)
+        if self._held_bytes + size > self._capacity_bytes:
+            self._full = True
+            self._on_level(self._held_bytes, self._full)
         if self.closed or (not wait and not self._fits(source, size)):
             raise QueueFull(RETRY_AFTER_S)
 
@@ -75,21 +83,23 @@ class Room:
         self._sources.add(source)
         self._held_bytes += size
         self._held_by[source] += size
-        self._on_level(self._held_bytes)
+        self._on_level(self._held_bytes, self._full)
 
     def leave(self, sizes: dict[str, int]) -> None:
         """Give back bytes by source, and let in who waits."""
         for source, size in sizes.items():
             self._held_bytes -= size
             self._held_by[source] -= size
+        self._full = False
         self._admit()
-        self._on_level(self._held_bytes)
+        self._on_level(self._held_bytes, self._full)
 
     def clear(self) -> None:
         """Forget what everybody holds."""
         self._held_bytes = 0
         self._held_by.clear()
-        self._on_level(0)
+        self._full = False
+        self._on_level(0, self._full)
 
     def close(self) -> None:
         """Let nothing more in; who waits is refused."""
@@ -131,6 +141,7 @@ class Room:
                 at_share.add(waiter.source)
                 still.append(waiter)
             elif self._held_bytes + waiter.size > self._capacity_bytes:
+                self._full = True
                 still.append(waiter)
                 break
             else:

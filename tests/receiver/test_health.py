@@ -102,11 +102,13 @@ async def test_a_full_queue_is(served: Served) -> None:
     status, _, body = await served.get("/ready")
     assert (status, body["status"]) == (503, "queue full: logs")
     assert body["queue"] == {
-        "logs": {"size_bytes": 100, "capacity_bytes": 100},
-        "traces": {"size_bytes": 0, "capacity_bytes": 100},
+        "logs": {"size_bytes": 100, "capacity_bytes": 100, "full": False},
+        "traces": {"size_bytes": 0, "capacity_bytes": 100, "full": False},
     }
     served.telemetry.queue(Signal.LOGS, 99, 100)
     assert (await served.get("/ready"))[0] == 200
+    served.telemetry.queue(Signal.LOGS, 99, 100, full=True)
+    assert (await served.get("/ready"))[0] == 503, "whoever came last found no room"
 
 
 async def test_a_full_queue_of_what_is_derived_is_not(served: Served) -> None:

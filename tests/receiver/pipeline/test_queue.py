@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(10)
 
 def queue(capacity: int = 4000) -> MemoryQueue:
     """A queue whose level nobody watches."""
-    return MemoryQueue(Room(capacity, lambda _: None))
+    return MemoryQueue(Room(capacity, lambda *_: None))
 
 
 async def admit(into: MemoryQueue, batches: list[Batch], *, wait: bool) -> asyncio.Future[None]:
@@ -197,3 +197,15 @@ async def test_atomic_put() -> None:
     with pytest.raises(QueueFull):
         await admit(almost_full, [sized(600), sized(600)], wait=False)
     assert almost_full.pending_bytes == 1000
+
+
+async def test_a_queue_is_full_from_a_refusal_until_something_leaves() -> None:
+    """A few bytes that fit nobody are no room, and what is given back is."""
+    told: list[tuple[int, bool]] = []
+    room = Room(100, lambda held, full: told.append((held, full)))
+    await room.enter("a", 90, wait=False)
+    with pytest.raises(QueueFull):
+        await room.enter("a", 20, wait=False)
+    assert told[-1] == (90, True)
+    room.leave({"a": 40})
+    assert told[-1] == (50, False)
