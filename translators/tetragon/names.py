@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor
 
 _ENUMS = full.DESCRIPTOR.enum_types_by_name
+_LAST_NS = (1 << 64) - 1
 _SECOND_NS = 1_000_000_000
 
 
@@ -61,18 +62,19 @@ def _second(seconds: int) -> str:
 
 def instant(seconds: int, nanos: int) -> str:
     """Write an instant in RFC 3339 UTC with 0, 3, 6 or 9 fraction digits, as protobuf's JSON mapping does."""
+    if nanos % 1_000:
+        return f"{_second(seconds)}.{nanos:09d}Z"
     if nanos == 0:
         return _second(seconds) + "Z"
     if nanos % 1_000_000 == 0:
         return f"{_second(seconds)}.{nanos // 1_000_000:03d}Z"
-    if nanos % 1_000 == 0:
-        return f"{_second(seconds)}.{nanos // 1_000:06d}Z"
-    return f"{_second(seconds)}.{nanos:09d}Z"
+    return f"{_second(seconds)}.{nanos // 1_000:06d}Z"
 
 
 def unix_ns(seconds: int, nanos: int) -> int:
     """Return Unix nanoseconds, clamped to what OTLP's fixed64 can say: 0 to 2**64 - 1."""
-    return min(max(seconds * _SECOND_NS + nanos, 0), (1 << 64) - 1)
+    time_ns = seconds * _SECOND_NS + nanos
+    return time_ns if 0 <= time_ns <= _LAST_NS else 0 if time_ns < 0 else _LAST_NS
 
 
 _MODE_BITS = tuple(zip("rwxrwxrwx", (0o400, 0o200, 0o100, 0o40, 0o20, 0o10, 0o4, 0o2, 0o1), strict=True))
