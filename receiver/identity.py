@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 from translators.batch import Exclude
@@ -54,6 +55,11 @@ def container_and_pod(proc: Path = Path("/proc")) -> tuple[str, str]:
         if mount_point == "/etc/hostname" and not container_id and "sandboxes" not in root:
             container_id = (_CONTAINER_ID.findall(root) or [""])[-1]
     return container_id, pod_uid.replace("_", "-")
+
+
+def boot_ns() -> int:
+    """Unix time in nanoseconds when this machine started, by the wall clock of now."""
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def in_container(proc: Path = Path("/proc")) -> bool:

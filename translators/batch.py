@@ -89,6 +89,8 @@ class Origin(NamedTuple):
     clock_offset_ns: int = 0
     """Wall clock minus the records' clock; 0 where records carry wall time."""
     exclude: Exclude = Exclude()
+    boot_ns: int = 0
+    """Unix time in nanoseconds when the observed host started; 0 where it is not known."""
 
 
 class Translator(Protocol):

@@ -17,6 +17,7 @@ from translators.event import resource_logs, scope
 from translators.pb import tetragon_pb2 as full
 from translators.tetragon import names
 from translators.tetragon.cache import Cache
+from translators.tetragon.doubt import BEFORE_BOOT, FUTURE, plausible_ns
 from translators.tetragon.envelope import Envelopes
 from translators.tetragon.field_filters import FieldFilters
 from translators.tetragon.hooks import Hooks
@@ -64,9 +65,9 @@ _SHARE = 4
 class _Call:
     """What one call of ``translate`` has made so far."""
 
-    __slots__ = ("counts", "groups", "newest_ns", "now", "now_ns", "rejected", "spans")
+    __slots__ = ("counts", "earliest_ns", "groups", "latest_ns", "newest_ns", "now", "now_ns", "rejected", "spans")
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self, origin: Origin, now_ns: int) -> None:
         self.now_ns = now_ns
         self.now = now_ns.to_bytes(8, "little")
         self.groups: dict[tuple[Node, bytes], list[bytes]] = {}
@@ -76,9 +77,20 @@ class _Call:
         self.counts: dict[str, int] = {}
         self.rejected: list[Rejection] = []
         self.newest_ns = 0
+        self.earliest_ns, self.latest_ns = plausible_ns(origin, now_ns)
 
     def count(self, name: str, number: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + number
+
+    def doubt(self, time_ns: int, time: bytes) -> tuple[bytes, bytes]:
+        """The time of a record whose event has none or an impossible one, and the attribute that says so."""
+        if time_ns == 0:
+            return self.now, _TIME_MISSING
+        if time_ns > self.latest_ns:
+            self.count("time_in_future")
+            return time, FUTURE
+        self.count("time_before_boot")
+        return time, BEFORE_BOOT
 
 
 class Translator:
@@ -105,7 +117,7 @@ class Translator:
 
     def translate(self, kind: str, records: Sequence[bytes], origin: Origin, now_ns: int) -> Translation:
         """Translate records that were read at ``now_ns``; see :class:`translators.batch.Translator`."""
-        call = _Call(now_ns)
+        call = _Call(origin, now_ns)
         self._processes.exclude(origin.exclude)
         readers: dict[str, Callable[[bytes, _Call], None]] = {
             "protobuf": self._message,
@@ -237,9 +249,9 @@ class Translator:
         time = time_ns.to_bytes(8, "little")
         if self._has_uid:
             own += uid(kind.identity, time, node.identity, process.identity, detail.fingerprint)
-        if time_ns == 0:
-            time = call.now
-            own += _TIME_MISSING
+        if not call.earliest_ns <= time_ns <= call.latest_ns:
+            time, mark = call.doubt(time_ns, time)
+            own += mark
         if not line:
             lead = node.lead if kind.parts and not process.placed else b""
             line = detail.word + lead + who + detail.tail

@@ -12,8 +12,9 @@ from google.protobuf.message import DecodeError
 
 from receiver import own_events
 from receiver.errors import PermanentSourceError, StartError, TooLarge
+from receiver.identity import boot_ns
 from receiver.net.backoff import Backoff
-from receiver.net.grpc import channel, parse_endpoint, unary
+from receiver.net.grpc import channel, is_loopback, parse_endpoint, unary
 from receiver.net.status import StreamError
 from receiver.net.stream import open_stream
 from receiver.sources.tetragon.ancestry import Ancestry
@@ -139,7 +140,7 @@ class Source:
                     return stream_problem(error, endpoint, 0)
                 except StartError as error:
                     return Problem("tls_files", str(error))
-                origin = Origin(peer_version=version, exclude=self._exclude)
+                origin = Origin(peer_version=version, exclude=self._exclude, boot_ns=_boot_ns(endpoint))
                 if config.process_spans:
                     # The stream is open: what starts from now on will be in it.
                     await self._ancestry.hand_on(connection, intake, origin, self._timing.deadline_s)
@@ -233,3 +234,9 @@ def _at(loop_s: float | None) -> str:
     """Return when the loop's clock showed ``loop_s``; None is now."""
     ago_s = 0.0 if loop_s is None else asyncio.get_running_loop().time() - loop_s
     return own_events.rfc3339(time.time_ns() - int(ago_s * 1e9))
+
+
+def _boot_ns(endpoint: str) -> int:
+    """When the agent's machine started; 0 where that is another one."""
+    target = parse_endpoint(endpoint)
+    return boot_ns() if target.socket_path or is_loopback(target.host) else 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from asyncinotify import Inotify, Mask
 
 from receiver import own_events
+from receiver.identity import boot_ns
 from receiver.sources.tetragon_file.follow import Follower, Position
 from translators.batch import Origin
 
@@ -42,7 +43,7 @@ class Source:
         self._config = config
         self._checkpoint = checkpoint
         self._follower = Follower(config.path)
-        self._origin = Origin(exclude=config.excluded())
+        self._origin = Origin(exclude=config.excluded(), boot_ns=boot_ns())
         self._sent: deque[_Sent] = deque()
         self._oversized = 0
         self._at_end = config.start_at == "end"

@@ -35,7 +35,7 @@ def translated(data: bytes, kind: str = "protobuf") -> None:
     """Translate between good neighbours, which must both be there."""
     neighbour = GOOD if kind == "protobuf" else b'{"process_exec": {"process": {"binary": "/bin/ls"}}}'
     for translator in (SHARED, FILTERED):
-        made = translator.translate(kind, [neighbour, data, neighbour], Origin(), 1)
+        made = translator.translate(kind, [neighbour, data, neighbour], Origin(), 1_800_000_000_000_000_000)
         assert made.batches[0].items + len(made.rejected) == 3
         assert all(rejection.index == 1 and rejection.reason == "malformed" for rejection in made.rejected)
 
@@ -202,7 +202,7 @@ def test_caches_are_bounded() -> None:
     bodies = (full.ProcessExec(process=full.Process(exec_id=str(number))) for number in range(70_000))
     events = [full.GetEventsResponse(process_exec=body).SerializeToString() for body in bodies]
     for start in range(0, len(events), 256):
-        translator.translate("protobuf", events[start : start + 256], Origin(), 1)
+        translator.translate("protobuf", events[start : start + 256], Origin(), 1_800_000_000_000_000_000)
     known, aliases = translator._processes._latest, translator._processes.aliases
     assert len(known.young) + len(known._old) <= 2 * 16_384
     assert len(aliases.young) + len(aliases._old) <= 4 * 16_384

@@ -26,7 +26,7 @@ def test_every_recorded_event_is_one_record(scenario: str, recording: Callable[[
     translator = Translator()
     records = []
     for start in range(0, len(messages), 256):
-        made = translator.translate("protobuf", messages[start : start + 256], Origin(), 1)
+        made = translator.translate("protobuf", messages[start : start + 256], Origin(), 1_800_000_000_000_000_000)
         assert made.rejected == ()
         assert set(made.counts) <= {"truncated"}
         for resource in ExportLogsServiceRequest.FromString(made.batches[0].data).resource_logs:
