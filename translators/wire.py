@@ -47,7 +47,7 @@ def varint(value: int) -> bytes:
         return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
     if 0 < value < 34359738368:  # noqa: PLR2004 - up to five bytes: durations in nanoseconds, sizes, times in seconds
         four = bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14 & 0x7F | 0x80, value >> 21 & 0x7F))
-        return four if value < 268435456 else four[:3] + bytes((four[3] | 0x80, value >> 28))  # noqa: PLR2004
+        return four if value < 268435456 else four[:3] + bytes((four[3] | 0x80, value >> 28))  # noqa: PLR2004 - 2**28, where the fifth byte begins
     return _varint(value & UINT64_MAX)
 
 

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from tests.faults.parts import Fault
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_collector_is_down_for_long(fault: Fault) -> None:
-    """A third of a minute without a Collector, at intervals of a third: all of it arrives afterwards."""
+    """A minute without a Collector: all of it arrives afterwards."""
     collector = fault.collector()
     retry = {"initial_interval": "1.7s", "max_interval": "10s", "max_elapsed_time": "100s"}
     fault.run(collector.endpoint, retry=retry)
     sender = fault.sender(rate=500)
     fault.arrives(500)
     collector.kill()
-    sender.acknowledged(20 * 500)
+    sender.acknowledged(60 * 500, deadline_s=100)
     collector.start()
     fault.arrives(1000)
-    fault.survived("Collector down for 60 s (20 s, intervals a third)")
+    fault.survived("Collector down for 60 s")
 
 
 def test_queue_is_full(fault: Fault) -> None:
