@@ -162,7 +162,7 @@ async def test_collector_that_is_short_of_memory(
     limiter = {"check_interval": "100ms", "limit_mib": 1, "spike_limit_mib": 0}
     labels = {"data_type": "logs"}
     with Collector(tmp_path, processors={"memory_limiter": limiter}) as collector:
-        await until(lambda: "above hard limit" in collector.errors())
+        await until(lambda: "Refusing data" in collector.errors())
         async with pipeline(collector.endpoint, telemetry) as running:
             delivered = await running.put([request(records=5)], wait=True)
             await until(lambda: (registry.get_sample_value("otelbee_exporter_retries_total", labels) or 0) >= 3)
