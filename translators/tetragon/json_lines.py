@@ -49,6 +49,8 @@ def encode_line(line: bytes) -> Line:
         raise MalformedLine(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
     if not isinstance(event, dict):
         raise MalformedLine(f"an event is a JSON object, this is {_type(event)}")
+    for name in _KIND_NAMES.intersection(event):
+        event[name] = event.pop(name)  # last, where Go writes it
     unknown: list[str] = []
     raw = _EVENT(event, "", unknown)
     strangers = [path for path in unknown if "." not in path and isinstance(event[path], dict)]
@@ -226,7 +228,7 @@ def _one(field: _Field, value: Any, path: str, unknown: list[str]) -> bytes:
 def _field(field: FieldDescriptor) -> _Field:
     message = field.message_type
     if message is not None:
-        encode = _WELL_KNOWN.get(message.full_name) or _message(message)
+        encode = _WELL_KNOWN.get(message.full_name) or encoder(message)
     elif field.enum_type is not None:
         encode = _enum(field)
     else:
@@ -245,9 +247,10 @@ def _field(field: FieldDescriptor) -> _Field:
 _MESSAGES: dict[str, _Message] = {}
 
 
-def _message(descriptor: Descriptor) -> _Message:
+def encoder(descriptor: Descriptor) -> Encode:
+    """Return what encodes the objects of a message type."""
     return _MESSAGES.setdefault(descriptor.full_name, _Message(descriptor))
 
 
-_EVENT = _message(cast("Descriptor", full.GetEventsResponse.DESCRIPTOR))
+_EVENT = encoder(cast("Descriptor", full.GetEventsResponse.DESCRIPTOR))
 _KIND_NAMES = frozenset(field.name for field in full.GetEventsResponse.DESCRIPTOR.oneofs_by_name["event"].fields)

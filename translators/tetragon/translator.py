@@ -23,6 +23,7 @@ from translators.tetragon.field_filters import FieldFilters
 from translators.tetragon.hooks import Hooks
 from translators.tetragon.json_body import json_body
 from translators.tetragon.json_lines import MalformedLine, encode_line
+from translators.tetragon.json_parts import JsonParts
 from translators.tetragon.kinds import EXEC, EXIT, KINDS, LOADER, UNKNOWN, Kind
 from translators.tetragon.lifecycle import (
     Exits,
@@ -113,6 +114,7 @@ class Translator:
         self._lives = Lives(self._options, self._processes, self._redaction) if self._options.process_spans else None
         self._details: dict[str, Cache[bytes, Detail]] = {name: Cache(_DETAILS, _BYTES) for name in KINDS}
         self._envelopes = Envelopes()
+        self._parts = JsonParts()
         self._resources: Cache[tuple[Node, bytes], bytes] = Cache(_RESOURCES, _BYTES)
 
     def translate(self, kind: str, records: Sequence[bytes], origin: Origin, now_ns: int) -> Translation:
@@ -144,10 +146,17 @@ class Translator:
             self._lives.remember(process)
 
     def _line(self, line: bytes, call: _Call) -> None:
+        # Filters and the JSON body work on whole messages.
+        by_parts = not self._filtered and not self._json
+        if by_parts and (envelope := self._parts.read(line)) is not None:
+            self._event(envelope, b"", b"", call)
+            return
         encoded = encode_line(line)
         if encoded.unknown_fields:
             call.count("unknown_fields", encoded.unknown_fields)
         self._message(encoded.raw, call, line, encoded.kind)
+        if by_parts:
+            self._parts.learn(line, self._envelopes.parse(encoded.raw)[1])
 
     def _message(self, raw: bytes, call: _Call, source: bytes | None = None, unknown_name: str = "") -> None:
         """Translate one event; ``source`` is what it came as, where that was not ``raw``."""
@@ -158,9 +167,14 @@ class Translator:
         envelope = self._envelopes.read(raw)
         if envelope is None:
             envelope, own = self._parse(raw, raw if source is None else source, unknown_name, call)
+            if envelope[2] is UNKNOWN:
+                return
+        body = json_body(raw, self._redaction, self._options.environment) if self._json else b""
+        self._event(envelope, own, body, call)
+
+    def _event(self, envelope: Envelope, own: bytes, body: bytes, call: _Call) -> None:
+        """Translate an event that was taken apart; ``own`` are attributes of its envelope."""
         node, time_ns, kind, process_data, parent_data, rest = envelope
-        if kind is UNKNOWN:
-            return
         aliases = self._processes.aliases.young
         process = aliases.get(process_data) or self._processes.find(process_data)
         detail = self._details[kind.name].young.get(rest) or self._detail(kind, rest, process)
@@ -179,8 +193,7 @@ class Translator:
         parent = aliases.get(parent_data) or self._processes.find(parent_data)
         if self._lives is not None:
             self._live((kind, rest), time_ns, node, (process, parent, detail), call)
-        line = json_body(raw, self._redaction, self._options.environment) if self._json else b""
-        self._record((kind, node, time_ns), (process, parent, detail), own, line, call)
+        self._record((kind, node, time_ns), (process, parent, detail), own, body, call)
 
     def _parse(self, raw: bytes, source: bytes, unknown_name: str, call: _Call) -> tuple[Envelope, bytes]:
         """Parse an event; its envelope, and attributes of its own. One of an unknown kind is recorded at once."""
