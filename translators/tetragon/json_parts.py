@@ -72,8 +72,10 @@ class JsonParts:
         """Start with nothing known."""
         self._processes: Cache[bytes, bytes] = Cache(2 * _TEXTS, _BYTES)
         """Process messages by their text."""
-        self._latest: Cache[bytes, bytes] = Cache(_TEXTS, _BYTES)
-        """The text of a process, by its exec_id as it came last as somebody's parent."""
+        self._latest: Cache[bytes, tuple[bytes, bytes]] = Cache(_TEXTS, _BYTES)
+        """Text and message of a process, by its exec_id as it came last as somebody's parent."""
+        self._last = b"\n", b""
+        """The same of the last line's parent: one process often is that of many events in a row."""
         self._rests: Cache[tuple[bytes, bytes], bytes] = Cache(_RESTS, _BYTES)
         self._seconds: dict[bytes, tuple[int, bytes]] = {}
         self._comma = b","
@@ -98,13 +100,16 @@ class JsonParts:
         try:
             time_ns = self._instant(line[start : start + _INSTANT_BYTES])[0]
             start = kind_ends + len(_PROCESS) - 1
-            stop = line.index(_PARENT, start) - len(self._comma)
-            if not line.startswith(self._comma, stop):
+            parent_at = line.index(_PARENT, start)
+            stop = parent_at - len(self._comma)
+            if line[stop:parent_at] != self._comma:
                 return None
-            process = self._process(line[start:stop])
-            start = stop + len(self._comma) + len(_PARENT) - 1
-            text = self._text_at(line, start)
-            parent = self._process(text)
+            text = line[start:stop]
+            process = self._processes.young.get(text) or self._process(text)
+            start = parent_at + len(_PARENT) - 1
+            text, parent = self._last
+            if not line.startswith(text, start):
+                text, parent = self._last = self._text_at(line, start)
             start += len(text)
             if start > at:
                 return None
@@ -127,7 +132,7 @@ class JsonParts:
 
     def _process(self, text: bytes) -> bytes:
         """Return a process as a message. Raises ValueError."""
-        message = self._processes.young.get(text) or self._processes.get(text, len(text))
+        message = self._processes.get(text, len(text))
         if message is None:
             bare = self._without_refcnt(text)
             message = self._processes.get(bare, len(text))
@@ -165,23 +170,23 @@ class JsonParts:
             raise ValueError
         return text[: found.start(1)] + text[found.end(1) :]
 
-    def _text_at(self, line: bytes, start: int) -> bytes:
-        """Return the text of the process that begins at ``start``. Raises ValueError."""
+    def _text_at(self, line: bytes, start: int) -> tuple[bytes, bytes]:
+        """Return text and message of the process that begins at ``start``. Raises ValueError."""
         if not line.startswith(_EXEC_ID, start):
             raise ValueError
         begin = start + len(_EXEC_ID)
         exec_id = line[begin : line.index(b'"', begin)]
-        text = self._latest.get(exec_id, len(exec_id))
-        if text is None or not line.startswith(text, start):
+        found = self._latest.get(exec_id, len(exec_id))
+        if found is None or not line.startswith(found[0], start):
             text = line[start : _end(line, start)]
-            self._process(text)  # before it is relied on
-            self._latest.put(exec_id, text, len(text))
-        return text
+            found = text, self._process(text)
+            self._latest.put(exec_id, found, len(text))
+        return found
 
     def _rest(self, name: bytes, kind: Kind, text: bytes) -> bytes:
         """Return what else a kind's message holds. Raises ValueError."""
         if kind is not EXIT:
-            return self._fields(name, text)
+            return self._rests.young.get((name, text)) or self._fields(name, text)
         # Each exit has a time of its own.
         at = text.index(_TIME)
         start = at + len(_TIME)
