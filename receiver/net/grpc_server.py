@@ -55,7 +55,7 @@ class Config(Section):
     max_recv_msg_size_mib: Annotated[int, Field(ge=1, le=64)] = 4
     """MiB of the largest message, decompressed."""
     max_concurrent_streams: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Calls of one connection at the same time; a client keeps further ones to itself."""
+    """Calls of one connection at the same time; further ones end as UNAVAILABLE, which clients try again."""
 
     @property
     def max_bytes(self) -> int:
