@@ -90,7 +90,13 @@ def _otelbee_command(folder: Path, listen: int, sink: int) -> list[str]:
 
 def _collector_command(program: Path) -> Any:
     def command(folder: Path, listen: int, sink: int) -> list[str]:
-        exporter = {"endpoint": f"127.0.0.1:{sink}", "tls": {"insecure": True}, "compression": "none"}
+        queue = {"block_on_overflow": True}  # the sink is slower than the Collector
+        exporter: dict[str, Any] = {
+            "endpoint": f"127.0.0.1:{sink}",
+            "tls": {"insecure": True},
+            "compression": "none",
+            "sending_queue": queue,
+        }
         config = {
             "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{listen}"}}}},
             "exporters": {"otlp_grpc": exporter},
