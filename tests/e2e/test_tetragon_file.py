@@ -90,6 +90,8 @@ def test_rotation_and_kills_lose_nothing(tmp_path: Path, log: Log, collector: Co
     expected = expected_uids(tmp_path, lines)
     chance = random.Random(4)
     with otelbee(tmp_path, log, collector) as running:
+        # Only from its first look at the file on is it owed every line.
+        running.until(lambda: running.source("tetragon_file")["up"], "it follows the file")
         for start in range(0, len(lines), 300):
             log.write(lines[start : start + 300])
             if chance.random() < 0.5:
