@@ -1,0 +1,105 @@
+"""gzip and zstd, decompressed up to a limit: a bomb costs no more than honest data of that size."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Final
+
+import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GZIP_MAGIC: Final = b"\x1f\x8b"
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+
+_PIECE_BYTES: Final = 256 * 1024
+_GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
+_MAX_WINDOW_BYTES: Final = 8 << 20
+"""Of a zstd frame: what RFC 8878 (3.1.1.1.2) recommends decoders to support."""
+_MAX_MEMBERS: Final = 16
+"""Of gzip, and frames of zstd: very many tiny ones cost more than their size says."""
+_MAX_FRAME_HEADER_BYTES: Final = 18
+_CHECKSUM_BYTES: Final = 4
+_RLE_BLOCK: Final = 1
+
+
+class Damaged(ValueError):
+    """The data is not compressed so, or is cut off."""
+
+
+class TooLong(ValueError):
+    """More would come out than is allowed."""
+
+
+def decompress(data: bytes, max_bytes: int) -> bytes:
+    """Decompress what begins like gzip or zstd, return anything else as it is; at most ``max_bytes`` come out.
+
+    Raises:
+        Damaged: It is cut off, or something in it is wrong.
+        TooLong: More than ``max_bytes`` would come out.
+    """
+    if data.startswith(GZIP_MAGIC):
+        pieces, name = _members(data), "gzip"
+    elif data.startswith(ZSTD_MAGIC):
+        pieces, name = _frames(data), "zstd"
+    else:
+        pieces, name = iter((data,)), "uncompressed"
+    taken: list[bytes] = []
+    size = 0
+    try:
+        for piece in pieces:
+            size += len(piece)
+            if size > max_bytes:
+                raise TooLong(f"more than {max_bytes} bytes ({name})")
+            taken.append(piece)
+    except (zlib.error, zstandard.ZstdError, EOFError) as error:
+        raise Damaged(f"the {name} data is damaged or cut off: {error}") from None
+    return b"".join(taken)
+
+
+def _members(data: bytes) -> Iterator[bytes]:
+    for _ in range(_MAX_MEMBERS):
+        member = zlib.decompressobj(_GZIP_WBITS)
+        piece = member.decompress(data, _PIECE_BYTES)
+        while not member.eof:
+            yield piece
+            rest = member.unconsumed_tail
+            piece = member.decompress(rest, _PIECE_BYTES)
+            if not piece and not rest and not member.eof:
+                raise EOFError("its end is missing")
+        yield piece
+        data = member.unused_data
+        if not data:
+            return
+    raise EOFError(f"it has more than {_MAX_MEMBERS} members")
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    _check_frames(data)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+    with decompressor.stream_reader(data, read_across_frames=True) as reader:
+        while piece := reader.read(_PIECE_BYTES):
+            yield piece
+
+
+def _check_frames(data: bytes) -> None:
+    """Walk the blocks of zstd frames (RFC 8878, 3.1.1): the reader takes data that is cut off for data that ended."""
+    position = 0
+    for _ in range(_MAX_MEMBERS):
+        frame = data[position : position + _MAX_FRAME_HEADER_BYTES]
+        checksum = _CHECKSUM_BYTES if zstandard.get_frame_parameters(frame).has_checksum else 0
+        position += zstandard.frame_header_size(frame)
+        last = False
+        while not last:
+            header = int.from_bytes(data[position : position + 3], "little")
+            last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
+            position += 3 + (1 if kind == _RLE_BLOCK else size)
+            if position > len(data):
+                raise EOFError("its end is missing")
+        position += checksum
+        if position > len(data):
+            raise EOFError("its end is missing")
+        if position == len(data):
+            return
+    raise EOFError(f"it has more than {_MAX_MEMBERS} frames")
