@@ -2,14 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' translators/version.py)
+DOCKER_BUILD = docker build --file deploy/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) \
+	--build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD)
+
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: .venv/run  ## Show a Tetragon recording and, as root, live process events as OTLP; uses a Collector on localhost:4317
 	@PYTHONPATH=. $(BIN)/python examples/demo.py
 
-test: check peers  ## Run everything: linters, types, contracts and all tests, the real Collector included
-	$(BIN)/pytest
+test: check peers  ## Run linters, types, contracts and all tests but those of test-deploy, the real Collector included
+	$(BIN)/pytest --ignore tests/deploy
 
 check: .venv/dev  ## Run linters, the type checker, the import contracts, and compare generated code
 	$(BIN)/ruff check .
@@ -27,6 +31,12 @@ proto: .venv/dev  ## Generate translators/pb from proto/
 faults: peers  ## Break everything around otelbee and show what became of every record; a full disk needs root
 	$(BIN)/pytest tests/faults
 
+image:  ## Build the images otelbee and otelbee-bpf; BASE=... names another Debian than debian:bookworm-slim
+	for target in otelbee otelbee-bpf; do $(DOCKER_BUILD) --target $$target --tag $$target:$(VERSION) . || exit; done
+
+test-deploy: peers  ## As root: build the images and run what is shipped, on a Docker Engine
+	$(BIN)/pytest tests/deploy
+
 bench: .venv/dev  ## Measure the translators and the way through
 	PYTHONPATH=. $(BIN)/python benchmarks
 
@@ -43,4 +53,4 @@ bench: .venv/dev  ## Measure the translators and the way through
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
 	@touch $@
 
-.PHONY: help run test check peers proto faults bench
+.PHONY: help run test check peers proto faults image test-deploy bench
