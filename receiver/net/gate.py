@@ -23,6 +23,10 @@ class Sender(NamedTuple):
     """Its authenticated name; None where the listener asks nobody."""
     headers: Mapping[str, str]
     """By lower-case name."""
+    below: str = ""
+    """Of an HTTP path, what stands below its route, still percent-encoded."""
+    query: tuple[tuple[str, str], ...] = ()
+    """Names and values of an HTTP query, in order."""
 
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 listener for requests whose body is one protobuf message."""
+"""An HTTP/1.1 listener for requests that push something in their body."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Final
 from aiohttp import web
 from pydantic import Field
 
-from receiver.errors import Malformed, TooLarge, Unauthenticated, Unsupported
+from receiver.errors import Malformed, TooLarge, Unauthenticated
 from receiver.fields import Address, Section, Size
 from receiver.net.auth import Auth, Authenticator
 from receiver.net.compression import decompress
 from receiver.net.connections import Connections, Timing
 from receiver.net.gate import Gate, Sender
 from receiver.net.listen import listen, show_address
-from receiver.net.retry_info import encode_status
 from receiver.net.server_tls import Certificates, ServerTLS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from receiver.net.answers import Answer
-    from receiver.net.gate import Receive
+    from receiver.net.http_forms import Route
     from receiver.net.inflight import Reservation
 
-PROTOBUF: Final = "application/x-protobuf"
-_JSON: Final = "application/json"
 _FIRST_BYTES: Final = 64 * 1024
 """Reserved for a body that does not say its length; more as it comes."""
 _INLINE_BYTES: Final = 64 * 1024
@@ -62,7 +59,7 @@ _QUIET.disabled = True
 async def serve(
     config: Config,
     gate: Gate,
-    routes: Mapping[str, Receive],
+    routes: Mapping[str, Route],
     timing: Timing = Timing(),  # noqa: B008 - immutable
 ) -> AsyncIterator[str]:
     """Serve ``POST`` to paths while the context is open; gives the address bound.
@@ -90,7 +87,7 @@ async def serve(
 
 
 class _Requests:
-    def __init__(self, config: Config, gate: Gate, routes: Mapping[str, Receive]) -> None:
+    def __init__(self, config: Config, gate: Gate, routes: Mapping[str, Route]) -> None:
         self._gate = gate
         self._routes = routes
         self._max_bytes = int(config.max_request_body_size)
@@ -103,25 +100,36 @@ class _Requests:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        receive = self._routes.get(request.path)
-        if receive is None:
+        route, below = self._route(request)
+        if route is None:
             return web.Response(status=404, text=f"there are only {', '.join(self._routes)}")
         if request.method != "POST":
             return web.Response(status=405, headers={"Allow": "POST"}, text="only POST is possible")
         try:
-            response = await self._take(receive, request)
+            body = await self._take(route, below, request)
         except ConnectionError:
             return web.Response(status=400)  # nobody reads it
         except Exception as error:  # noqa: BLE001 - whatever it is, the sender is told
-            return self._refusal(self._gate.refused(error, request.remote or ""), request)
+            answered = self._gate.refused(error, request.remote or "")
+            response = route.form.refusal(request.content_type, answered)
+            response.headers.update(self._hints(answered))
+            return response
         self._gate.passed()
-        return web.Response(body=response, content_type=PROTOBUF)
+        return route.form.success(request.content_type, body)
 
-    async def _take(self, receive: Receive, request: web.BaseRequest) -> bytes:
-        sender = self._sender(request)
-        if request.content_type != PROTOBUF:
-            yet = " yet" if request.content_type == _JSON else ""
-            raise Unsupported(f"Content-Type {request.content_type[:80]!r} is not supported{yet}; use {PROTOBUF}")
+    def _route(self, request: web.BaseRequest) -> tuple[Route | None, str]:
+        """Find what is served at a path, and what stands below the route, still percent-encoded."""
+        path = request.rel_url.raw_path
+        if (route := self._routes.get(path)) is not None:
+            return route, ""
+        for prefix, route in self._routes.items():
+            if prefix.endswith("/") and path.startswith(prefix):
+                return route, path.removeprefix(prefix)
+        return None, ""
+
+    async def _take(self, route: Route, below: str, request: web.BaseRequest) -> bytes:
+        sender = self._sender(below, request)
+        route.form.check(request.content_type)
         length = request.content_length
         if length is not None and length > self._max_bytes:
             raise TooLarge(f"the body is larger than max_request_body_size, {self._max_bytes} bytes")
@@ -134,7 +142,7 @@ class _Requests:
             encoding = request.headers.get("Content-Encoding", "").strip().lower()
             if encoding not in {"", "identity"}:
                 body = await self._decompressed(encoding, body, reservation)
-            return await receive(sender, body)
+            return await route.receive(sender, body)
 
     async def _body(self, request: web.BaseRequest, reservation: Reservation) -> bytes:
         pieces: list[bytes] = []
@@ -164,24 +172,24 @@ class _Requests:
         reservation.resize(len(result))
         return result
 
-    def _sender(self, request: web.BaseRequest) -> Sender:
-        # aiohttp keeps bytes that are no UTF-8 as surrogates, which cannot be encoded.
-        headers = {name.lower(): value.encode(errors="replace").decode() for name, value in request.headers.items()}
+    def _sender(self, below: str, request: web.BaseRequest) -> Sender:
+        headers = {name.lower(): _text(value) for name, value in request.headers.items()}
+        query = tuple((_text(name), _text(value)) for name, value in request.rel_url.query.items())
         if self._authenticator is None:
-            return Sender(None, headers)
+            return Sender(None, headers, below, query)
         if len(request.headers.getall("Authorization", ())) > 1:
             raise Unauthenticated("there is more than one Authorization header")
-        return Sender(self._authenticator.principal(request.headers.get("Authorization")), headers)
+        return Sender(self._authenticator.principal(request.headers.get("Authorization")), headers, below, query)
 
-    def _refusal(self, answer: Answer, request: web.BaseRequest) -> web.Response:
-        """A ``google.rpc.Status`` in the content type of the request (OTLP/HTTP, "Failures")."""
-        headers = {}
-        if answer.retry_after_s is not None:
-            headers["Retry-After"] = str(math.ceil(answer.retry_after_s))
-        if answer.http == 401 and self._authenticator is not None:  # noqa: PLR2004 - Unauthorized
-            headers["WWW-Authenticate"] = self._authenticator.challenge
-        code: int = answer.code.value[0]
-        if request.content_type == _JSON:
-            return web.json_response({"code": code, "message": answer.message}, status=answer.http, headers=headers)
-        body = encode_status(code, answer.message, answer.retry_after_s)
-        return web.Response(status=answer.http, body=body, content_type=PROTOBUF, headers=headers)
+    def _hints(self, answered: Answer) -> dict[str, str]:
+        hints = {}
+        if answered.retry_after_s is not None:
+            hints["Retry-After"] = str(math.ceil(answered.retry_after_s))
+        if answered.http == 401 and self._authenticator is not None:  # noqa: PLR2004 - Unauthorized
+            hints["WWW-Authenticate"] = self._authenticator.challenge
+        return hints
+
+
+def _text(value: str) -> str:
+    """Text of a request that can be encoded: aiohttp keeps bytes that are no UTF-8 as surrogates."""
+    return value.encode(errors="replace").decode()
