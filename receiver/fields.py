@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import re2  # type: ignore[import-untyped]  # google-re2 ships no types
@@ -40,6 +41,12 @@ def _address(endpoint: str) -> str:
     return endpoint
 
 
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"'{path}' is not an absolute path; begin it with /")
+    return path
+
+
 def _regex(pattern: str) -> str:
     options = re2.Options()
     options.log_errors = False
@@ -56,6 +63,8 @@ def _regex(pattern: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 """Where to listen: ``host:port``, port 0 for any."""
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+"""A file or folder, wherever otelbee was started."""
 Regex = Annotated[str, AfterValidator(_regex)]
 """A regular expression of RE2, the dialect of Tetragon's and the Collector's patterns."""
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -133,6 +134,7 @@ class SourceIntake:
         batches: list[Batch] = []
         derived: list[Batch] = []
         rejected: list[Rejection] = []
+        counts: Counter[str] = Counter()
         position = 0
         while position < len(records):
             turn = records[position : position + self._turn_records]
@@ -140,16 +142,17 @@ class SourceIntake:
             batches += (self._named(batch) for batch in translation.batches)
             derived += (self._named(batch) for batch in translation.derived)
             rejected += (replace(each, index=each.index + position) for each in translation.rejected)
-            for name, n in translation.counts.items():
-                self._telemetry.counted(self.name, name, n)
+            counts.update(translation.counts)
             position += len(turn)
+        for name, n in counts.items():
+            self._telemetry.counted(self.name, name, n)
         for each in rejected:
             self._telemetry.rejected(self.name, each.reason, 1)
         if batches and self._gap_reason is not None:
             await self._report_gap(self._gap_reason)
         outcome = await self._admit(batches, tuple(rejected), wait=wait)
         await self._put_apart(derived)
-        return outcome
+        return outcome._replace(counts=counts)
 
     def check(self) -> None:
         """Raise ``TryLater`` while the process is short of memory."""
@@ -160,6 +163,10 @@ class SourceIntake:
         """Count a request that was refused."""
         self._telemetry.refused_request(self.name, reason)
         self.peers.refused(peer, reason, self._clock_ns())
+
+    def count(self, name: str, n: int) -> None:
+        """Count something that the source left out."""
+        self._telemetry.counted(self.name, name, n)
 
     def losses(self, known: Mapping[str, float] | None) -> None:
         """Show what the peer itself counts as lost, by reason; None while that is unknown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ class Outcome(NamedTuple):
     delivered: Future[None]
     """Done when the Collector has the accepted items, or they were dropped for good and counted; cancelled when otelbee
     stopped before. May be ignored."""
+    counts: Mapping[str, int] = MappingProxyType({})
+    """What the translator counted, by name."""
 
 
 class Intake(Protocol):
@@ -58,6 +61,10 @@ class Intake(Protocol):
 
     def refused(self, reason: str, peer: str) -> None:
         """Count a request that was refused; ``reason`` is one of a few words, ``peer`` an address without its port."""
+        ...
+
+    def count(self, name: str, n: int) -> None:
+        """Count something that the source left out, beside what its translator counts."""
         ...
 
     def losses(self, known: Mapping[str, float] | None) -> None:

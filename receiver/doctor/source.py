@@ -56,6 +56,9 @@ class Listening:
     def refused(self, reason: str, peer: str) -> None:
         """Not looked at."""
 
+    def count(self, name: str, n: int) -> None:
+        """Not looked at."""
+
     def losses(self, known: Mapping[str, float] | None) -> None:
         """Not looked at."""
 

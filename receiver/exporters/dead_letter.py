@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import BeforeValidator
 
 from receiver.exporters import file
-from receiver.exporters.bearer import absolute
-from receiver.fields import Section
+from receiver.fields import AbsolutePath, Section
 
 
 class Config(Section):
     """A file of the ``file`` exporter's formats that rotates, so that it is bounded."""
 
-    path: Annotated[Path, AfterValidator(absolute)]
+    path: AbsolutePath
     """Created with mode 0600; its folder must exist."""
     format: file.Format = "json"
     """``json`` is a line per request, ``proto`` a 4-byte big-endian length and the request."""

@@ -22,12 +22,12 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from receiver.errors import Held
 from receiver.exporters import retry
-from receiver.exporters.bearer import Auth, BearerToken
 from receiver.exporters.dead_letter import Setting as DeadLetter
 from receiver.exporters.link import Link
 from receiver.exporters.sending_queue import SendingQueue
 from receiver.exporters.status import export_error
 from receiver.fields import Duration, Secret, Section
+from receiver.net.bearer import Auth, BearerToken
 from receiver.net.grpc import channel, is_loopback, parse_endpoint
 from receiver.net.tls import ClientTLS
 from translators.batch import Signal
@@ -148,7 +148,9 @@ class Exporter:
         self._telemetry = telemetry
         self._spread_s = first_connection_spread_s
         self._headers = [(name.lower(), value.get_secret_value()) for name, value in config.headers.items()]
-        self._token = BearerToken(config.auth.bearertokenauth) if config.auth is not None else None
+        self._token = (
+            BearerToken(config.auth.bearertokenauth, "exporter::otlp_grpc::auth") if config.auth is not None else None
+        )
         self._compression = _COMPRESSION[config.compression]
         self._link = Link(partial(_connect, config), config.tls)
         self._not_before_s: float | None = None

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from receiver.errors import StartError
-from receiver.exporters.bearer import BearerToken, TokenFile
 from receiver.exporters.otlp_grpc import Config, Exporter
+from receiver.net.bearer import BearerToken, TokenFile
 from tests.receiver.exporters.otlp_server import Server, request
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def test_file_that_holds_no_token(tmp_path: Path, content: bytes | None, problem
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StartError, match=problem) as caught:
-        BearerToken(TokenFile(filename=path))
+        BearerToken(TokenFile(filename=path), "exporter::otlp_grpc::auth")
     assert str(path) in str(caught.value)
     assert "abc" not in str(caught.value)
 

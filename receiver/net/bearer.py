@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Annotated, Final
-
-from pydantic import AfterValidator
+from typing import TYPE_CHECKING, Final
 
 from receiver.errors import StartError
-from receiver.fields import Section
+from receiver.fields import AbsolutePath, Section
 from receiver.net.files import Watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
@@ -18,17 +18,10 @@ _MAX_BYTES: Final = 16 << 10
 """Of the file: what a header may have for most servers."""
 
 
-def absolute(path: Path) -> Path:
-    """Check that a path of the configuration does not depend on where otelbee was started."""
-    if not path.is_absolute():
-        raise ValueError(f"'{path}' is not an absolute path; begin it with /")
-    return path
-
-
 class TokenFile(Section):
     """Where the token is."""
 
-    filename: Annotated[Path, AfterValidator(absolute)]
+    filename: AbsolutePath
     """Holds the token and nothing else, but a line break at its end; read anew when it changes."""
 
 
@@ -42,15 +35,16 @@ class Auth(Section):
 class BearerToken:
     """The token in a file, as it is now."""
 
-    def __init__(self, config: TokenFile) -> None:
-        """Read the file.
+    def __init__(self, config: TokenFile, where: str) -> None:
+        """Read the file; ``where`` is what the configuration calls it, for messages.
 
         Raises:
             StartError: It cannot be read, or what it holds is no token.
         """
+        self._where = f"{where}: {config.filename}"
         self._path = config.filename
         self._watch = Watch([self._path])
-        self._token = _read(self._path)
+        self._token = _read(self._path, self._where)
 
     def header(self) -> tuple[str, str]:
         """Name and value of the header."""
@@ -61,16 +55,15 @@ class BearerToken:
         if not self._watch.changed():
             return False
         try:
-            token, self._token = self._token, _read(self._path)
+            token, self._token = self._token, _read(self._path, self._where)
         except StartError as error:
             _log.warning("%s; the token from before is still used", error)
             return False
         return token != self._token
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, where: str) -> str:
     """The token; no message says what is in the file."""
-    where = f"exporter::otlp_grpc::auth: {path}"
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
