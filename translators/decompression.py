@@ -1,22 +1,24 @@
-"""gzip and zstd, decompressed up to a limit: a bomb costs no more than honest data of that size."""
+"""gzip, zstd and deflate, decompressed up to a limit: a bomb costs no more than honest data of that size."""
 
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import zstandard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ENCODINGS: Final = ("gzip", "zstd", "deflate")
+"""By the names of HTTP's ``Content-Encoding``."""
 GZIP_MAGIC: Final = b"\x1f\x8b"
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
 _PIECE_BYTES: Final = 256 * 1024
 _GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
 _MAX_WINDOW_BYTES: Final = 8 << 20
-"""Of a zstd frame: what RFC 8878 (3.1.1.1.2) recommends decoders to support."""
+"""Of a zstd frame: what RFC 8878 (3.1.1.1.2) recommends decoders to support, and RFC 9659 allows in HTTP."""
 _MAX_MEMBERS: Final = 16
 """Of gzip, and frames of zstd: very many tiny ones cost more than their size says."""
 _MAX_FRAME_HEADER_BYTES: Final = 18
@@ -32,6 +34,14 @@ class TooLong(ValueError):
     """More would come out than is allowed."""
 
 
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
+
+
 def decompress(data: bytes, max_bytes: int) -> bytes:
     """Decompress what begins like gzip or zstd, return anything else as it is; at most ``max_bytes`` come out.
 
@@ -40,39 +50,58 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
         TooLong: More than ``max_bytes`` would come out.
     """
     if data.startswith(GZIP_MAGIC):
-        pieces, name = _members(data), "gzip"
-    elif data.startswith(ZSTD_MAGIC):
-        pieces, name = _frames(data), "zstd"
-    else:
-        pieces, name = iter((data,)), "uncompressed"
+        return decode("gzip", data, max_bytes)
+    if data.startswith(ZSTD_MAGIC):
+        return decode("zstd", data, max_bytes)
+    if len(data) > max_bytes:
+        raise TooLong(f"more than {max_bytes} bytes (uncompressed)")
+    return data
+
+
+def decode(encoding: str, data: bytes, max_bytes: int) -> bytes:
+    """Decompress what is written in one of :data:`ENCODINGS`; raises as :func:`decompress`."""
     taken: list[bytes] = []
     size = 0
     try:
-        for piece in pieces:
+        for piece in _PIECES[encoding](data):
             size += len(piece)
             if size > max_bytes:
-                raise TooLong(f"more than {max_bytes} bytes ({name})")
+                raise TooLong(f"more than {max_bytes} bytes ({encoding})")
             taken.append(piece)
     except (zlib.error, zstandard.ZstdError, EOFError) as error:
-        raise Damaged(f"the {name} data is damaged or cut off: {error}") from None
+        raise Damaged(f"the {encoding} data is damaged or cut off: {error}") from None
     return b"".join(taken)
+
+
+# Pieces of at most 256 KiB; nothing is decompressed before its piece is asked for.
 
 
 def _members(data: bytes) -> Iterator[bytes]:
     for _ in range(_MAX_MEMBERS):
         member = zlib.decompressobj(_GZIP_WBITS)
-        piece = member.decompress(data, _PIECE_BYTES)
-        while not member.eof:
-            yield piece
-            rest = member.unconsumed_tail
-            piece = member.decompress(rest, _PIECE_BYTES)
-            if not piece and not rest and not member.eof:
-                raise EOFError("its end is missing")
-        yield piece
+        yield from _one(member, data)
         data = member.unused_data
         if not data:
             return
     raise EOFError(f"it has more than {_MAX_MEMBERS} members")
+
+
+def _deflated(data: bytes) -> Iterator[bytes]:
+    # RFC 9110 8.4.1.2 means zlib's format; some clients send the bare one.
+    wrapped = len(data) > 1 and data[0] & 0x0F == zlib.DEFLATED and (data[0] << 8 | data[1]) % 31 == 0
+    yield from _one(zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS), data)
+
+
+def _one(decompressor: _Decompressor, data: bytes) -> Iterator[bytes]:
+    piece = decompressor.decompress(data, _PIECE_BYTES)
+    while True:
+        yield piece
+        if decompressor.eof:
+            return
+        rest = decompressor.unconsumed_tail
+        piece = decompressor.decompress(rest, _PIECE_BYTES)
+        if not piece and not rest and not decompressor.eof:
+            raise EOFError("its end is missing")
 
 
 def _frames(data: bytes) -> Iterator[bytes]:
@@ -103,3 +132,6 @@ def _check_frames(data: bytes) -> None:
         if position == len(data):
             return
     raise EOFError(f"it has more than {_MAX_MEMBERS} frames")
+
+
+_PIECES: Final = {"gzip": _members, "zstd": _frames, "deflate": _deflated}

@@ -93,9 +93,9 @@ def test_a_window_that_would_take_much_memory_is_refused() -> None:
 
 def test_very_many_members_are_refused() -> None:
     """Tiny members cost more than their size says."""
-    with pytest.raises(Malformed, match="more than 16 gzip members"):
+    with pytest.raises(Malformed, match="more than 16 members"):
         decompress("gzip", gzip.compress(b"") * 17, MIB)
-    with pytest.raises(Malformed, match="more than 16 zstd frames"):
+    with pytest.raises(Malformed, match="more than 16 frames"):
         decompress("zstd", zstandard.ZstdCompressor().compress(b"") * 17, MIB)
 
 
