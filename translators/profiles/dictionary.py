@@ -31,6 +31,11 @@ class Table:
         entries = self.entries
         return entries.setdefault(entry, len(entries))
 
+    def extend(self, entries: Iterable[bytes]) -> list[int]:
+        """Return the index of each of some encoded entries, as :meth:`add` does."""
+        known = self.entries
+        return [known.setdefault(entry, len(known)) for entry in entries]
+
     def encode(self) -> bytes:
         """Encode the table as repeated fields of ``ProfilesDictionary``."""
         tag = self._tag
