@@ -12,6 +12,9 @@ from translators.resource import Container, Kubernetes, Observed, ResourceOption
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+START_NS: Final = "otelbee.start_ns"
+"""The label in which a source says when a profile started, in decimal nanoseconds of Unix time: for a profile that does
+not say it itself."""
 PROFILE_LABEL: Final = "pprof.label."
 """Prefix of what is about the profile and not about the process: names that begin with ``__``, and otelbee's own."""
 SAMPLE_LABELS: Final = frozenset({"cpu", "thread", "thread_id", "thread_name", "tid"})
