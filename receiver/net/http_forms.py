@@ -79,8 +79,8 @@ class Connect:
             )
 
     def success(self, content_type: str, body: bytes) -> web.Response:
-        """Answer in the content type of the request."""
-        return web.Response(body=body, content_type=content_type)
+        """Answer in the content type of the request; an empty message is ``{}`` in JSON."""
+        return web.Response(body=body or (b"{}" if content_type == JSON else b""), content_type=content_type)
 
     def refusal(self, content_type: str, answered: Answer) -> web.Response:  # noqa: ARG002 - always JSON
         """Answer with the code's name in lower case."""

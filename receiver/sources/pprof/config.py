@@ -1,0 +1,52 @@
+"""Configuration of the ``pprof`` source."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from receiver.fields import Address, Section
+from receiver.net import grpc_server, http_server, protocols
+from receiver.net.protocols import ResourceHeaders
+from receiver.sources.pprof.scrape_config import Scrape
+
+
+class Grpc(grpc_server.Config):
+    """Pyroscope's ``push.v1.PusherService`` over gRPC."""
+
+    endpoint: Address = "localhost:4041"
+    """Where to listen."""
+    max_recv_msg_size_mib: int = Field(20, ge=1, le=64)
+    """MiB of the largest message, decompressed."""
+
+
+class Http(http_server.Config):
+    """Everything else that is pushed."""
+
+    endpoint: Address = "localhost:4040"
+    """Where to listen: Pyroscope's own port."""
+
+
+class Protocols(protocols.Protocols):
+    """What to listen for; a protocol whose key is absent is off."""
+
+    grpc: Grpc | None = None
+    http: Http | None = None
+
+
+class Config(Section):
+    """Profiles in pprof's format, pushed or scraped."""
+
+    protocols: Protocols | None = None
+    """By protocol; unset: nothing listens."""
+    scrape: Scrape | None = None
+    """Where to get profiles from; unset: nowhere."""
+    resource_headers: ResourceHeaders = Field(default_factory=dict)
+    """Headers of a request that become attributes of its resources: header to attribute key."""
+
+    @model_validator(mode="after")
+    def _something_is_on(self) -> Self:
+        if self.protocols is None and self.scrape is None:
+            raise ValueError("name protocols, scrape or both, for example pprof: {protocols: {http: {}}}")
+        return self
