@@ -14,9 +14,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from receiver import app, doctor, effective, logs, parent, replay
+from receiver import app, doctor, effective, inspection, logs, parent, replay
 from receiver.config import load, load_for_translation
-from receiver.errors import ConfigError, OtelbeeError, StartError
+from receiver.errors import ConfigError, OtelbeeError, RecordingError, StartError
 from receiver.layers import ENVIRONMENT_PREFIX, origins
 from receiver.registry import EXPORTERS, SOURCES, TRANSLATABLE
 from receiver.reload import Reload
@@ -127,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     examined.add_argument("--json", action="store_true", help="for programs")
     add("components", _components, "List the sources and exporters of this build.")
     _add_translate(add("translate", _translate, "Translate one tool's recorded data to OTLP on standard output."))
+    inspected = add("inspect", _inspect, "Say what is in a file of profiles: pprof, OTLP profiles, or Parca's Arrow.")
+    inspected.add_argument("file", metavar="FILE", help="compressed or not; - is standard input")
     _add_replay(add("replay", _replay, "Serve recorded events as the tool itself would."))
     add("version", _version, "Print the version.")
     parser.epilog = "\n".join(("commands:", *listed, "", "otelbee COMMAND --help says more."))
@@ -254,6 +256,16 @@ def _translate(given: argparse.Namespace) -> int:
             else:
                 sys.stdout.buffer.write(piece)
     return code
+
+
+def _inspect(given: argparse.Namespace) -> int:
+    name = given.file if given.file != "-" else "standard input"
+    with _opened(given.file) as stream:
+        try:
+            print(inspection.inspect(name, stream), end="")
+        except RecordingError as error:
+            raise RecordingError(f"{name}: {error}") from error
+    return 0
 
 
 def _opened(file: str | None) -> BinaryIO:

@@ -74,7 +74,9 @@ async def test_a_posted_body_is_a_profile_with_labels_from_everywhere() -> None:
         assert (status, text) == (204, "")
         labels = {"service_name": "a/b", "env": "prod", "region": "eu", "team": "x", "service_version": "1.2"}
         assert source.given == [Given("pprof", PROFILE, labels, None)]
-        assert [(batch.signal.value, batch.parts[0].source) for batch in source.queue.batches] == [("profiles", "pprof")]
+        assert [(batch.signal.value, batch.parts[0].source) for batch in source.queue.batches] == [
+            ("profiles", "pprof")
+        ]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,9 @@ async def test_ingest_says_what_it_does_not_take(
 async def test_push_takes_protobuf_and_json_by_connect() -> None:
     """The answer is an empty message in the form of the request."""
     request = push(PROFILE, service_name="a", __name__="process_cpu")
-    text = {"series": [{"labels": [{"name": "service_name", "value": "a"}, {"name": "__name__", "value": "process_cpu"}]}]}
+    text = {
+        "series": [{"labels": [{"name": "service_name", "value": "a"}, {"name": "__name__", "value": "process_cpu"}]}]
+    }
     text["series"][0]["samples"] = [{"rawProfile": base64.b64encode(PROFILE).decode(), "ID": "x"}]  # type: ignore[assignment] - JSON
     text["series"][0]["annotations"] = []
     async with running(protocols=HTTP) as source:
@@ -373,7 +377,10 @@ async def _everywhere(source: Running, data: bytes, path: str) -> list[tuple[int
 async def test_a_full_queue_says_when_to_come_back() -> None:
     """503 with Retry-After; UNAVAILABLE with RetryInfo; Connect's unavailable."""
     request = push(PROFILE).SerializeToString()
-    async with running(protocols=BOTH, capacity=1) as source, grpc.aio.insecure_channel(source.address("grpc")) as channel:
+    async with (
+        running(protocols=BOTH, capacity=1) as source,
+        grpc.aio.insecure_channel(source.address("grpc")) as channel,
+    ):
         await source.post("/v1/pprof", PROFILE)
         answers = await _everywhere(source, PROFILE, PUSH_PATH)
         assert [(status, headers["Retry-After"]) for status, headers, _ in answers] == [(503, "1")] * 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ async def test_all_profiles_of_all_targets_are_scraped_in_their_interval() -> No
     for served in (one, two):
         for path in {request.path for _, request in served.asked}:
             times = served.times(path)
-            assert all(later - earlier > 0.98 for earlier, later in zip(times, times[1:], strict=False))
+            assert all(later - earlier > 0.98 for earlier, later in itertools.pairwise(times))
 
 
 async def test_a_target_that_fails_is_named_until_it_is_well() -> None:
@@ -134,7 +135,9 @@ async def _large(request: web.Request) -> web.StreamResponse:
 
 
 async def _with(status: int, body: bytes, **headers: str) -> web.StreamResponse:
-    return web.Response(status=status, body=body, headers={key.replace("_", "-"): value for key, value in headers.items()})
+    return web.Response(
+        status=status, body=body, headers={key.replace("_", "-"): value for key, value in headers.items()}
+    )
 
 
 @pytest.mark.parametrize(
