@@ -128,6 +128,7 @@ def load_for_translation(source: str, sets: Sequence[str], environ: Mapping[str,
     if source not in TRANSLATABLE:
         what = "source of recorded data" if source in SOURCES else "source"
         raise ConfigError([f"{source}: {unknown(source, what, sorted(TRANSLATABLE))}"])
+    source = TRANSLATABLE[source]
     names = {name: value for name, value in environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     whole = [
         given if re.match(r"(resource|redaction)(\.|::|=)", given) else _below_source(source, given) for given in sets

@@ -11,7 +11,9 @@ OtelbeeError
  ├─ RequestError           permanent: a sender's request is wrong
  │   ├─ Unauthenticated    nobody vouches for it
  │   ├─ Malformed          it is not what it should be
- │   └─ Unsupported        it is written in a way that is not understood here
+ │   ├─ Unsupported        it is written in a way that is not understood here
+ │   ├─ Overdue            it was put off for so long that its sender should drop it
+ │   └─ Relayed            another server refused it
  └─ ExportError            the next stage did not take a batch
      ├─ Retryable          it may take it later
      ├─ Held               it takes nothing of this signal until somebody has put something right
@@ -87,6 +89,19 @@ class Malformed(RequestError):
 
 class Unsupported(RequestError):
     """The request is written in a way that is not understood here: another content type or encoding."""
+
+
+class Overdue(RequestError):
+    """The sender was put off for as long as is allowed; it should drop what it holds, and know that it did."""
+
+
+class Relayed(RequestError):
+    """The server that a request was handed on to refused it."""
+
+    def __init__(self, status: str, message: str) -> None:
+        """Keep the name of its gRPC status, and what it says."""
+        super().__init__(message)
+        self.status = status
 
 
 class ExportError(OtelbeeError):

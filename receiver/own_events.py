@@ -8,6 +8,10 @@ from typing import Final
 
 GAP: Final = "otelbee.source.gap"
 LOSS: Final = "otelbee.source.loss"
+PEER_PANIC: Final = "otelbee.source.peer_panic"
+"""A program that pushes to us crashed, and says so."""
+UNNAMED_FRAMES: Final = "otelbee.source.unnamed_frames"
+"""A source's profiles have frames without names; once."""
 LOSS_REASON: Final = "otelbee.loss.reason"
 LOSS_RECORDS: Final = "otelbee.loss.records"
 """Attributes of a :data:`LOSS`: why, in one of a few words, and how many."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from receiver.exporters import debug, file, otlp_grpc
 from receiver.recording import Recorded, read_numbered
-from receiver.sources import bpf, otlp, tetragon, tetragon_file
+from receiver.sources import bpf, otlp, parca, tetragon, tetragon_file
 from translators.batch import Signal
 from translators.bpf import Translator as BpfTranslator
+from translators.by_kind import ByKind
 from translators.otlp_passthrough import Translator as OtlpTranslator
+from translators.parca_arrow import Translator as ParcaArrowTranslator
 from translators.redact import DEFAULT_RULES, Redactor
 from translators.resource import ResourceOptions
 from translators.tetragon import Translator as TetragonTranslator
@@ -45,6 +47,8 @@ class Entry(NamedTuple):
     """Whether its peer keeps nothing for who is away: each start is reported as a gap."""
     signals: frozenset[Signal] = frozenset({Signal.LOGS})
     """What it receives; what its translator derives beside that may be dropped."""
+    format: str = ""
+    """What ``otelbee translate`` calls its records, where that is not the source's name."""
 
 
 def share(
@@ -72,6 +76,11 @@ def _otlp(config: otlp.Config, _: Shared) -> Translator:
     return OtlpTranslator(config.options())
 
 
+def _parca(config: parca.Config, shared: Shared) -> Translator:
+    arrow = ParcaArrowTranslator(config.options(shared.resource, shared.redactor))
+    return ByKind(dict.fromkeys(("arrow_v1", "arrow_v2"), arrow))
+
+
 _OTLP = frozenset({Signal.LOGS, Signal.METRICS, Signal.TRACES})
 
 SOURCES: Mapping[str, Entry] = MappingProxyType(
@@ -82,11 +91,22 @@ SOURCES: Mapping[str, Entry] = MappingProxyType(
         "tetragon_file": Entry(tetragon_file.Config, tetragon_file.Source, _tetragon, None, "alpha"),
         "bpf": Entry(bpf.Config, lambda config, _: bpf.Source(config), _bpf, bpf.read_recorded, "alpha", stream=True),
         "otlp": Entry(otlp.Config, otlp.Source, _otlp, None, "alpha", signals=_OTLP),
+        "parca": Entry(
+            parca.Config,
+            parca.Source,
+            _parca,
+            parca.read_recorded,
+            "alpha",
+            signals=frozenset({Signal.PROFILES}),
+            format="parca_arrow",
+        ),
     }
 )
 
-TRANSLATABLE = tuple(name for name, entry in SOURCES.items() if entry.records is not None)
-"""The sources whose recorded data ``otelbee translate`` reads."""
+TRANSLATABLE: Mapping[str, str] = MappingProxyType(
+    {entry.format or name: name for name, entry in SOURCES.items() if entry.records is not None}
+)
+"""The sources whose recorded data ``otelbee translate`` reads, by what it calls them."""
 
 EXPORTERS: Mapping[str, type[Section]] = MappingProxyType(
     {

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import grpc
 
-from receiver.errors import Malformed, TooLarge, TryLater, Unauthenticated, Unsupported
+from receiver.errors import Malformed, Overdue, Relayed, TooLarge, TryLater, Unauthenticated, Unsupported
 
 
 class Answer(NamedTuple):
@@ -31,6 +31,7 @@ _FINAL: Final = (
     (Unsupported, grpc.StatusCode.INVALID_ARGUMENT, 415, "unsupported"),
     (Malformed, grpc.StatusCode.INVALID_ARGUMENT, 400, "malformed"),
     (TooLarge, grpc.StatusCode.RESOURCE_EXHAUSTED, 413, "too_large"),
+    (Overdue, grpc.StatusCode.FAILED_PRECONDITION, 400, "overdue"),
 )
 _RETRY_AFTER_S: Final = 1.0
 FAULT: Final = "internal_error"
@@ -41,6 +42,8 @@ def answer(error: Exception) -> Answer:
     """What the sender is told. What is not foreseen is a fault on this side: the sender should try again."""
     if isinstance(error, TryLater):
         return Answer(grpc.StatusCode.UNAVAILABLE, 503, "busy", str(error), error.retry_after_s)
+    if isinstance(error, Relayed):
+        return Answer(grpc.StatusCode[error.status], 502, "relayed", str(error))
     for kind, code, http, reason in _FINAL:
         if isinstance(error, kind):
             return Answer(code, http, reason, str(error))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from receiver.errors import TryLater
 from receiver.net.answers import FAULT, Answer, answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from receiver.net.inflight import InFlight
+    from receiver.net.pushback import Pushback
     from receiver.types import Intake
 
 _log = logging.getLogger(__name__)
@@ -37,9 +39,13 @@ if TYPE_CHECKING:
 class Gate:
     """Shared by the listeners of one source."""
 
-    def __init__(self, intake: Intake, in_flight: InFlight) -> None:
-        """Let requests in as far as ``in_flight`` has room, on behalf of ``intake``."""
+    def __init__(self, intake: Intake, in_flight: InFlight, pushback: Pushback | None = None) -> None:
+        """Let requests in as far as ``in_flight`` has room, on behalf of ``intake``.
+
+        Without ``pushback`` senders are put off for as long as they come back.
+        """
         self.in_flight = in_flight
+        self._pushback = pushback
         self._intake = intake
         self._failing = False
 
@@ -47,8 +53,10 @@ class Gate:
         """Refuse a request before its body is read, where all are refused now; raises ``TryLater``."""
         self._intake.check()
 
-    def passed(self) -> None:
-        """Note that a request was taken."""
+    def passed(self, peer: str) -> None:
+        """Note that a request of ``peer`` was taken."""
+        if self._pushback is not None:
+            self._pushback.passed(peer)
         if self._failing:
             self._failing = False
             _log.info("Requests succeed again")
@@ -58,6 +66,8 @@ class Gate:
 
         A fault of ours is logged when it begins.
         """
+        if self._pushback is not None and isinstance(error, TryLater):
+            error = self._pushback.refused(peer, error)
         answered = answer(error)
         self._intake.refused(answered.reason, peer)
         if answered.reason == FAULT and not self._failing:

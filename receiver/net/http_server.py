@@ -114,7 +114,7 @@ class _Requests:
             response = route.form.refusal(request.content_type, answered)
             response.headers.update(self._hints(answered))
             return response
-        self._gate.passed()
+        self._gate.passed(request.remote or "")
         return route.form.success(request.content_type, body)
 
     def _route(self, request: web.BaseRequest) -> tuple[Route | None, str]:

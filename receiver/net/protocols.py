@@ -16,6 +16,7 @@ from receiver.net.inflight import InFlight
 from receiver.net.listen import split_address
 
 if TYPE_CHECKING:
+    from receiver.net.pushback import Pushback
     from receiver.types import Intake
 
 _log = logging.getLogger(__name__)
@@ -73,9 +74,9 @@ class Protocols(Section):
             int(self.http.max_request_body_size) if self.http else 0,
         )
 
-    def gate(self, intake: Intake) -> Gate:
-        """Make what the listeners share."""
-        return Gate(intake, InFlight(max(_IN_FLIGHT_BYTES, _IN_FLIGHT_REQUESTS * self.max_bytes)))
+    def gate(self, intake: Intake, pushback: Pushback | None = None) -> Gate:
+        """Make what the listeners share; ``pushback`` ends the patience of senders."""
+        return Gate(intake, InFlight(max(_IN_FLIGHT_BYTES, _IN_FLIGHT_REQUESTS * self.max_bytes)), pushback)
 
     def warn_if_open(self) -> None:
         """Say what a listener for other machines leaves open; once, at the start."""

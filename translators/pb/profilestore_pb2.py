@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!translators/pb/profilestore.proto\x12\x05parca\"^\n\x0fWriteRawRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\'\n\x06series\x18\x02 \x03(\x0b\x32\x17.parca.RawProfileSeries\x12\x12\n\nnormalized\x18\x03 \x01(\x08\"V\n\x10RawProfileSeries\x12\x1f\n\x06labels\x18\x01 \x01(\x0b\x32\x0f.parca.LabelSet\x12!\n\x07samples\x18\x02 \x03(\x0b\x32\x10.parca.RawSample\"(\n\x08LabelSet\x12\x1c\n\x06labels\x18\x01 \x03(\x0b\x32\x0c.parca.Label\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"P\n\tRawSample\x12\x13\n\x0braw_profile\x18\x01 \x01(\x0c\x12.\n\x0f\x65xecutable_info\x18\x02 \x03(\x0b\x32\x15.parca.ExecutableInfo\"L\n\x0e\x45xecutableInfo\x12\x10\n\x08\x65lf_type\x18\x01 \x01(\r\x12(\n\x0cload_segment\x18\x02 \x01(\x0b\x32\x12.parca.LoadSegment\",\n\x0bLoadSegment\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05vaddr\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!translators/pb/profilestore.proto\x12\x05parca\"^\n\x0fWriteRawRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\'\n\x06series\x18\x02 \x03(\x0b\x32\x17.parca.RawProfileSeries\x12\x12\n\nnormalized\x18\x03 \x01(\x08\"V\n\x10RawProfileSeries\x12\x1f\n\x06labels\x18\x01 \x01(\x0b\x32\x0f.parca.LabelSet\x12!\n\x07samples\x18\x02 \x03(\x0b\x32\x10.parca.RawSample\"(\n\x08LabelSet\x12\x1c\n\x06labels\x18\x01 \x03(\x0b\x32\x0c.parca.Label\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"P\n\tRawSample\x12\x13\n\x0braw_profile\x18\x01 \x01(\x0c\x12.\n\x0f\x65xecutable_info\x18\x02 \x03(\x0b\x32\x15.parca.ExecutableInfo\"L\n\x0e\x45xecutableInfo\x12\x10\n\x08\x65lf_type\x18\x01 \x01(\r\x12(\n\x0cload_segment\x18\x02 \x01(\x0b\x32\x12.parca.LoadSegment\",\n\x0bLoadSegment\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05vaddr\x18\x02 \x01(\x04\"\x1e\n\x0cWriteRequest\x12\x0e\n\x06record\x18\x01 \x01(\x0c\"\x1f\n\rWriteResponse\x12\x0e\n\x06record\x18\x01 \x01(\x0c\"\'\n\x11WriteArrowRequest\x12\x12\n\nipc_buffer\x18\x01 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,4 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTABLEINFO']._serialized_end=466
   _globals['_LOADSEGMENT']._serialized_start=468
   _globals['_LOADSEGMENT']._serialized_end=512
+  _globals['_WRITEREQUEST']._serialized_start=514
+  _globals['_WRITEREQUEST']._serialized_end=544
+  _globals['_WRITERESPONSE']._serialized_start=546
+  _globals['_WRITERESPONSE']._serialized_end=577
+  _globals['_WRITEARROWREQUEST']._serialized_start=579
+  _globals['_WRITEARROWREQUEST']._serialized_end=618
 # @@protoc_insertion_point(module_scope)

@@ -61,3 +61,21 @@ class LoadSegment(_message.Message):
     offset: int
     vaddr: int
     def __init__(self, offset: _Optional[int] = ..., vaddr: _Optional[int] = ...) -> None: ...
+
+class WriteRequest(_message.Message):
+    __slots__ = ("record",)
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    record: bytes
+    def __init__(self, record: _Optional[bytes] = ...) -> None: ...
+
+class WriteResponse(_message.Message):
+    __slots__ = ("record",)
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    record: bytes
+    def __init__(self, record: _Optional[bytes] = ...) -> None: ...
+
+class WriteArrowRequest(_message.Message):
+    __slots__ = ("ipc_buffer",)
+    IPC_BUFFER_FIELD_NUMBER: _ClassVar[int]
+    ipc_buffer: bytes
+    def __init__(self, ipc_buffer: _Optional[bytes] = ...) -> None: ...

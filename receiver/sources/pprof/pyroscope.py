@@ -11,12 +11,12 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf import json_format
-from translators.pb.push_pb2 import PushRequest
 
 from receiver.errors import Malformed, Unsupported
 from receiver.net.http_forms import JSON
 from receiver.sources.pprof import multipart
 from receiver.sources.pprof.push import Push, only_pprof
+from translators.pb.push_pb2 import PushRequest
 from translators.profiles.labels import START_NS
 
 if TYPE_CHECKING:
