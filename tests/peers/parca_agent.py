@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import grpc
 import grpc.aio
 import pyarrow as pa
+
 from translators.pb.profilestore_pb2 import WriteArrowRequest, WriteRequest, WriteResponse
 
 if TYPE_CHECKING:
@@ -72,12 +73,8 @@ class Kind(NamedTuple):
 
 
 ON_CPU = Kind()
-OFF_CPU = Kind(
-    sample_type="wallclock", sample_unit="nanoseconds", period_type="samples", period_unit="count", period=0
-)
-GPU = Kind(
-    sample_type="gpu_kernel_time", sample_unit="nanoseconds", period_type="gpu_kernel_time", period=1
-)
+OFF_CPU = Kind(sample_type="wallclock", sample_unit="nanoseconds", period_type="samples", period_unit="count", period=0)
+GPU = Kind(sample_type="gpu_kernel_time", sample_unit="nanoseconds", period_type="gpu_kernel_time", period=1)
 HEAP = Kind("memory", "inuse_space", "bytes", "space", "bytes", None, 524_288, 0)
 
 
@@ -158,8 +155,16 @@ def locations(stacks: Sequence[tuple[bytes, tuple[Frame, ...] | None]]) -> bytes
             _blobs([frame.build_id for frame in frames]),
             _lists(pa.ListArray, [len(frame.lines) for frame in frames], line, null_if_empty=True),
         ],
-        ["address", "frame_type", "mapping_start", "mapping_limit", "mapping_offset", "mapping_file"]
-        + ["mapping_build_id", "lines"],
+        [
+            "address",
+            "frame_type",
+            "mapping_start",
+            "mapping_limit",
+            "mapping_offset",
+            "mapping_file",
+            "mapping_build_id",
+            "lines",
+        ],
     )
     sizes = [len(stack if stack is not None else forgotten) for _, stack in stacks]
     columns = {
@@ -190,7 +195,7 @@ class Agent:
         self._metadata = metadata
         self.ended: Counter[str] = Counter()
 
-    async def __aenter__(self) -> Agent:
+    async def __aenter__(self) -> Self:
         """Use it as a context."""
         return self
 
@@ -330,12 +335,10 @@ def _lists(kind: Any, sizes: Sequence[int], values: pa.Array, *, null_if_empty: 
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + size)
-    mask = pa.array([null_if_empty and not size for size in sizes])
+    mask = pa.array([null_if_empty and not size for size in sizes], pa.bool_())
     if kind is pa.ListArray:
         return kind.from_arrays(pa.array(starts, pa.int32()), values, mask=mask)
-    return kind.from_arrays(
-        pa.array(starts[:-1], pa.int32()), pa.array(sizes, pa.int32()), values, mask=mask
-    )
+    return kind.from_arrays(pa.array(starts[:-1], pa.int32()), pa.array(sizes, pa.int32()), values, mask=mask)
 
 
 def _id(stack: tuple[Frame, ...]) -> bytes:
