@@ -30,7 +30,7 @@ def summarise(data: bytes) -> Summary:
         table = opened(data).read_all()
         table.validate(full=True)
         return _Record(table).summary
-    except (pa.ArrowException, ValueError, OverflowError, IndexError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, IndexError) as error:
         raise RecordingError(f"the Arrow data is damaged: {str(error)[:200]}") from None
 
 

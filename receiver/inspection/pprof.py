@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
+from receiver.errors import RecordingError
 from receiver.inspection.summary import Mapping, Series, Stack, Summary
 from receiver.inspection.text import amount, moment
 from translators.pb import profile_lazy_pb2, profile_pb2
@@ -27,15 +28,23 @@ def is_one(data: bytes) -> bool:
 
 
 def summarise(data: bytes) -> Summary:
-    """Summarise a profile that :func:`is_one`."""
-    return _Profile(data).summary
+    """Summarise a profile that :func:`is_one`.
+
+    Raises:
+        RecordingError: Its samples or locations are damaged.
+    """
+    try:
+        bulk = profile_lazy_pb2.Bulk.FromString(data)
+    except DecodeError as error:
+        raise RecordingError(f"the pprof profile is damaged: {error}") from None
+    return _Profile(profile_lazy_pb2.Header.FromString(data), bulk).summary
 
 
 class _Profile:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, header: profile_lazy_pb2.Header, bulk: profile_lazy_pb2.Bulk) -> None:
         self.summary = Summary("pprof")
-        self._header = profile_lazy_pb2.Header.FromString(data)
-        self._bulk = profile_lazy_pb2.Bulk.FromString(data)
+        self._header = header
+        self._bulk = bulk
         self._strings = [text.decode(errors="replace") for text in self._header.string_table]
         self._outside = 0
         self._nameless = 0

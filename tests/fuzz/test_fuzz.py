@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fuzz import fuzz_otlp, fuzz_recording, fuzz_tetragon, mutations
+from fuzz import fuzz_otlp, fuzz_pprof, fuzz_recording, fuzz_tetragon, mutations
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -27,6 +27,16 @@ def test_a_damaged_recording_is_read_up_to_the_damage() -> None:
     """Both formats, gzip or not."""
     mutations.in_a_test(fuzz_recording.check_messages, fuzz_recording.inputs(), 200)
     mutations.in_a_test(fuzz_recording.check_lines, fuzz_recording.inputs(), 200)
+
+
+def test_a_push_of_profiles_is_read_or_refused() -> None:
+    """Forms, queries and JSON of all profilers: nothing but the errors that a sender is told."""
+    mutations.in_a_test(fuzz_pprof.check, fuzz_pprof.inputs(), 300)
+
+
+def test_a_file_of_profiles_is_shown_or_refused() -> None:
+    """Whatever it says, a terminal is not made to obey."""
+    mutations.in_a_test(fuzz_pprof.check_file, fuzz_pprof.files(), 300)
 
 
 def test_the_memory_bound_fails_what_goes_beyond_it() -> None:

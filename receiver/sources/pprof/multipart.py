@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from typing import Final, NamedTuple
 
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, hdrs
@@ -33,7 +34,7 @@ async def read(content_type: str, body: bytes) -> list[Part]:
     parts: list[Part] = []
     try:
         reader = MultipartReader({hdrs.CONTENT_TYPE: content_type}, _stream(body))
-        while (part := await reader.next()) is not None:
+        while (part := await _next(reader)) is not None:
             if not isinstance(part, BodyPartReader):
                 raise Malformed("a part of the form is a form itself")
             if len(parts) == _MAX_PARTS:
@@ -43,6 +44,17 @@ async def read(content_type: str, body: bytes) -> list[Part]:
         # All of them are how aiohttp says that a form is wrong.
         raise Malformed(f"the body is no {CONTENT_TYPE}: {str(error)[:200] or 'it is cut off'}") from None
     return parts
+
+
+async def _next(reader: MultipartReader) -> MultipartReader | BodyPartReader | None:
+    """The next part; one whose disposition cannot be read has no name."""
+    # aiohttp warns of it, which whoever can connect could cause. Nothing in here waits: the whole body has arrived.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        part = await reader.next()
+        if isinstance(part, BodyPartReader):
+            _ = part.name, part.filename  # read once, and kept by aiohttp
+        return part
 
 
 async def _data(part: BodyPartReader) -> bytes:
