@@ -111,6 +111,6 @@ def require_program(path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def peers() -> None:
-    """The real Collector and the stand-in for Tetragon's agent are built; ``peers.processes`` starts them."""
-    require_program(build.otelcol())
-    require_program(build.tetragon())
+    """The real programs are built; ``peers.processes`` starts them."""
+    for peer in build.PEERS:
+        require_program(peer.path)

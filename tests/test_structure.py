@@ -145,7 +145,9 @@ def test_committed_text_names_no_machine_and_no_registry() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "tests/peers/go.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-dev.lock", "tests/peers/go.lock", "tests/peers/pyroscope.lock"]
+)
 def test_lock_pins_every_distribution_by_hash(lock: str) -> None:
     """Each requirement of a lock is one exact version with hashes, and the lock names no index."""
     text = (ROOT / lock).read_text()

