@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,13 @@ class Config(Section):
     """Where to get profiles from; unset: nowhere."""
     resource_headers: ResourceHeaders = Field(default_factory=dict)
     """Headers of a request that become attributes of its resources: header to attribute key."""
+    resource_labels: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Labels that become other attributes of the resource than those of the table in docs/sources/pprof.md: label to
+    attribute key."""
+    native_names: Literal["none", "placeholder"] = "none"
+    """What a frame without a name is called: nothing, or ``libfoo.so+0x47a38``, because some backends hide the others."""
+    original_payload: bool = False
+    """Send the profile itself along with what became of it."""
 
     @model_validator(mode="after")
     def _something_is_on(self) -> Self:

@@ -109,7 +109,7 @@ class Scraper:
         )
         async with session, asyncio.TaskGroup() as tasks:
             for target in config.targets:
-                for name, profile in config.profiles.items():
+                for name, profile in config.wanted.items():
                     tasks.create_task(self._repeat(session, _One(target, name, profile)))
 
     async def _repeat(self, session: aiohttp.ClientSession, one: _One) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from yarl import URL
@@ -11,6 +11,9 @@ from yarl import URL
 from receiver.fields import Duration, Section, Size, format_duration
 from receiver.net.bearer import Auth
 from receiver.net.tls import ClientTLS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _BEYOND_INTERVAL: Final = timedelta(seconds=3)
 
@@ -50,7 +53,7 @@ class Profile(Section):
     """More of the query, for example ``gc: "1"``."""
 
 
-PROFILES: Final = {
+_PROFILES: Final = {
     "memory": Profile(path="/debug/pprof/allocs"),
     "block": Profile(path="/debug/pprof/block"),
     "goroutine": Profile(path="/debug/pprof/goroutine"),
@@ -77,8 +80,8 @@ class Scrape(Section):
 
     targets: Annotated[tuple[Annotated[Target, BeforeValidator(_named)], ...], Field(min_length=1)]
     """Processes."""
-    profiles: Annotated[dict[str, Profile], Field(min_length=1)] = Field(default_factory=lambda: dict(PROFILES))
-    """By name, which becomes the label ``__name__``; what is given replaces the default set."""
+    profiles: dict[str, Profile] = Field(default_factory=dict)
+    """By name, which becomes the label ``__name__``. Empty: memory, block, goroutine, mutex and process_cpu."""
     interval: Annotated[Duration, AfterValidator(_not_too_often)] = timedelta(seconds=10)
     """From the start of one scrape of a profile to that of the next."""
     timeout: Annotated[Duration, Field(gt=timedelta(0))] | None = None
@@ -93,6 +96,11 @@ class Scrape(Section):
     """For targets with ``https``."""
     auth: Auth | None = None
     """A bearer token for all targets."""
+
+    @property
+    def wanted(self) -> Mapping[str, Profile]:
+        """What is scraped of each target, by name."""
+        return self.profiles or _PROFILES
 
     @property
     def interval_s(self) -> float:

@@ -11,6 +11,7 @@ from receiver.net import grpc_server, http_server
 from receiver.net.http_forms import Connect, Plain, Route
 from receiver.sources.pprof import datadog, plain, pyroscope
 from receiver.sources.pprof.scrape import Scraper, Targets
+from receiver.sources.unnamed_frames import UnnamedFrames
 from translators.batch import Origin
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 LEFT_OUT: Final = "attachments_left_out"
 """Name of the counter of files that came with profiles and are none."""
+_REMEDY: Final = (
+    "give the profiler symbols, or symbolize behind the Collector by build ids; native_names: placeholder names them by "
+    "file and address"
+)
 _NOTHING: Final = b""
 """An answer without content, and a ``PushResponse``, which has no fields."""
 
@@ -33,6 +38,7 @@ class Source:
     def __init__(self, config: Config, checkpoint: Checkpoint | None = None) -> None:  # noqa: ARG002 - nothing to resume
         """Keep the configuration; nothing is opened before :meth:`run`."""
         self._config = config
+        self._unnamed = UnnamedFrames(_REMEDY if config.native_names == "none" else None)
 
     async def run(self, intake: Intake) -> None:
         """Listen and scrape until cancelled.
@@ -48,7 +54,7 @@ class Source:
             scraper = None
             if config.scrape is not None:
                 targets = Targets(config.scrape, partial(_report, intake, is_listening=bool(addresses)))
-                scraper = Scraper(config.scrape, partial(_scraped, intake), targets)
+                scraper = Scraper(config.scrape, partial(self._emit, intake, None, wait=True), targets)
             intake.started(", ".join(addresses) or None)
             if addresses:
                 intake.state(up=True, reason="listening")
@@ -84,7 +90,8 @@ class Source:
             push.check()
             if push.records:
                 labels = {**push.labels, **self._attributes(sender)}
-                outcome = await intake.emit(push.kind, push.records, Origin(sender.principal, labels), wait=False)
+                known = push._replace(labels=labels)
+                outcome = await self._emit(intake, sender.principal, known, wait=False)
                 if outcome.rejected:
                     raise push.refusal(outcome)
             if push.left_out:
@@ -93,13 +100,14 @@ class Source:
 
         return receive
 
+    async def _emit(self, intake: Intake, principal: str | None, push: Push, *, wait: bool) -> Outcome:
+        outcome = await intake.emit(push.kind, push.records, Origin(principal, push.labels), wait=wait)
+        self._unnamed.note(outcome.counts)
+        return outcome
+
     def _attributes(self, sender: Sender) -> dict[str, str]:
         headers = self._config.resource_headers
         return {key: sender.headers[header] for header, key in headers.items() if header in sender.headers}
-
-
-async def _scraped(intake: Intake, push: Push) -> Outcome:
-    return await intake.emit(push.kind, push.records, Origin(labels=push.labels), wait=True)
 
 
 def _report(intake: Intake, answers: bool, text: str, *, is_listening: bool) -> None:  # noqa: FBT001 - as Targets calls it
