@@ -75,6 +75,16 @@ def pyroscope() -> Path:
     return PYROSCOPE.path
 
 
+def parca() -> Path:
+    """Where Parca's server lies once it is built."""
+    return PARCA.path
+
+
+def parca_push() -> Path:
+    """Where a client of Parca's own API lies once it is built."""
+    return PARCA_PUSH.path
+
+
 def build() -> None:
     """Build what is missing. Two of these at once wait for each other."""
     with _locked(BUILD / "peers.lock"):
@@ -95,13 +105,14 @@ def _build_one(peer: Peer) -> None:
     log.info("%s: built, %s", peer.name, peer.path)
 
 
-def _module(name: str, what: str) -> Peer:
-    """The Go program in the folder of this name."""
+def _module(name: str, what: str, program: str = "", package: str = ".") -> Peer:
+    """A Go program of the module in the folder of this name; it has another name where it is given."""
     folder = HERE / name
+    name = program or name
 
     def make(scratch: Path, go: Path, environment: dict[str, str]) -> None:
-        log.info("%s: building %s (a minute at first)", name, what)
-        _run([str(go), "build", "-trimpath", "-o", str(scratch / name), "."], folder, environment)
+        log.info("%s: building %s (some minutes at first)", name, what)
+        _run([str(go), "build", "-trimpath", "-o", str(scratch / name), package], folder, environment)
 
     return Peer(name, (*sorted(folder.glob("*.go")), *sorted(folder.glob("go.*"))), make)
 
@@ -122,9 +133,11 @@ def _make_pyroscope(scratch: Path, _: Path, environment: dict[str, str]) -> None
 
 TETRAGON = _module("tetragon", "the stand-in for Tetragon's agent")
 PROFILED = _module("profiled", "a program that is profiled by Pyroscope's and Datadog's clients")
+PARCA = _module("parca", "Parca's server", package="github.com/parca-dev/parca/cmd/parca")
+PARCA_PUSH = _module("parca", "a client of Parca's API", program="parca-push")
 OTELCOL = Peer("otelcol", (MANIFEST,), _make_otelcol)
 PYROSCOPE = Peer("pyroscope", (PYROSCOPE_FROM_PYPI,), _make_pyroscope)
-PEERS = (TETRAGON, PROFILED, PYROSCOPE, OTELCOL)
+PEERS = (TETRAGON, PROFILED, PYROSCOPE, PARCA, PARCA_PUSH, OTELCOL)
 
 
 def _go() -> tuple[Path, dict[str, str]]:

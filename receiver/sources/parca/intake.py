@@ -1,46 +1,37 @@
-"""Where every way to push profiles ends: records handed to the intake, and what is said about frames without names."""
+"""Where every way to push profiles ends: records handed to the intake."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from receiver.errors import Malformed, TooLarge, TryLater
-from receiver.own_events import UNNAMED_FRAMES
+from receiver.sources.unnamed_frames import UnnamedFrames
 from translators.batch import Origin
 
 if TYPE_CHECKING:
-    from asyncio import TaskGroup
     from collections.abc import Mapping
 
     from receiver.net.gate import Sender
     from receiver.types import Intake
 
-_log = logging.getLogger(__name__)
-
 _MAX_WAITING: Final = 16
 """Records that wait for the translator; more would only grow older here. They are translated one after the other."""
 _RETRY_AFTER_S: Final = 1.0
-_ENOUGH_FRAMES: Final = 100
-"""Seen before anything is said about them."""
 _REMEDY: Final = (
-    "the agent sends frames of machine code by build id and address alone: name a Parca server in debuginfo and let the "
-    "backend symbolise, or set native_names: placeholder where it hides frames without names"
+    "agents send frames of machine code by build id and address alone, so symbolize behind the Collector, with the debug "
+    "information that debuginfo hands on; native_names: placeholder names them by file and address"
 )
 
 
 class ProfileStore:
     """Takes records for one source."""
 
-    def __init__(self, intake: Intake, resource_headers: Mapping[str, str], tasks: TaskGroup) -> None:
-        """Hand records to ``intake``; ``tasks`` runs what no request should wait for."""
+    def __init__(self, intake: Intake, resource_headers: Mapping[str, str], *, tells_of_unnamed: bool) -> None:
+        """Hand records to ``intake``; tell of frames without names where the user has not chosen what they become."""
         self._intake = intake
         self._headers = resource_headers
-        self._tasks = tasks
         self._waiting = 0
-        self._frames = 0
-        self._unnamed = 0
-        self._has_reported = False
+        self._unnamed = UnnamedFrames(_REMEDY if tells_of_unnamed else None)
 
     async def take(self, kind: str, record: bytes, sender: Sender) -> None:
         """Return when the queue has what the record becomes.
@@ -61,18 +52,4 @@ class ProfileStore:
             self._waiting -= 1
         if outcome.rejected:
             raise Malformed(outcome.rejected[0].message)
-        self._count(outcome.counts)
-
-    def _count(self, counts: Mapping[str, int]) -> None:
-        """Report, once, which share of the frames has no name."""
-        if self._has_reported:
-            return
-        self._frames += counts.get("frames", 0)
-        self._unnamed += counts.get("unnamed_frames", 0)
-        if not self._unnamed or self._frames < _ENOUGH_FRAMES:
-            return
-        self._has_reported = True
-        percent = round(100 * self._unnamed / self._frames)
-        _log.warning("%d %% of the frames have no name: %s", percent, _REMEDY)
-        attributes: dict[str, str | int] = {"otelbee.frames.unnamed_percent": percent, "otelbee.remedy": _REMEDY}
-        self._tasks.create_task(self._intake.event(UNNAMED_FRAMES, attributes))
+        self._unnamed.note(outcome.counts)

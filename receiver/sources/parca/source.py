@@ -35,8 +35,8 @@ class Source:
         protocols = config.protocols
         gate = protocols.gate(intake, Pushback(config.max_pushback.total_seconds()))
         addresses: list[str] = []
-        async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
-            store = ProfileStore(intake, config.resource_headers, tasks)
+        async with AsyncExitStack() as stack:
+            store = ProfileStore(intake, config.resource_headers, tells_of_unnamed=config.native_names == "none")
             if protocols.grpc is not None:
                 arrow, raw = Arrow(store), write_raw.WriteRaw(store)
                 debug = await stack.enter_async_context(debuginfo.service(config.debuginfo))
