@@ -34,7 +34,8 @@ faults: peers  ## Break everything around otelbee and show what became of every 
 image:  ## Build the images otelbee and otelbee-bpf; BASE=... names another Debian than debian:bookworm-slim
 	for target in otelbee otelbee-bpf; do $(DOCKER_BUILD) --target $$target --tag $$target:$(VERSION) . || exit; done
 
-test-deploy: peers  ## As root: build the images and run what is shipped, on a Docker Engine
+test-deploy: .venv/dev  ## As root: build the images and run what is shipped, on a Docker Engine
+	$(BIN)/python tests/peers/build.py --deploy
 	$(BIN)/pytest tests/deploy
 
 bench: .venv/dev  ## Measure the translators and the way through

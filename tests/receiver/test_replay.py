@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,13 +35,15 @@ def recording(folder: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def replaying(path: Path, listen: str, *, rate: float | None = None, loop: bool = False) -> AsyncIterator[str]:
+async def replaying(
+    path: Path, listen: str, *, rate: float | None = None, loop: bool = False, now: bool = False
+) -> AsyncIterator[str]:
     """Serve a recording; the value is its address."""
     shutdown = asyncio.Event()
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:
         group.create_task(
-            serve(path, listen, shutdown=shutdown.wait(), rate=rate, loop=loop, started=address.set_result)
+            serve(path, listen, shutdown=shutdown.wait(), rate=rate, loop=loop, now=now, started=address.set_result)
         )
         async with asyncio.timeout(20):
             yield await address
@@ -76,6 +79,22 @@ async def test_a_loop_begins_anew(tmp_path: Path) -> None:
     ):
         await intake.until(lambda: len(intake.records) > 2 * len(EVENTS))
     assert intake.records[: 2 * len(EVENTS)] == [*EVENTS, *EVENTS]
+
+
+async def test_events_may_happen_now(tmp_path: Path) -> None:
+    """An old recording can be played as if it happened now: an event keeps how long its process had run, and its labels."""
+    event_ = tetragon_pb2.GetEventsResponse(process_exit=tetragon_pb2.ProcessExit(), node_labels={"rack": "7"})
+    event_.time.FromSeconds(1_000_000_000)
+    event_.process_exit.process.start_time.FromSeconds(1_000_000_000 - 60)
+    path = tmp_path / "events"
+    path.write_bytes(event_.ByteSize().to_bytes(4, "big") + event_.SerializeToString())
+    began_ns = time.time_ns()
+    async with replaying(path, "127.0.0.1:0", now=True) as address, running(Config(endpoint=address)) as intake:
+        await intake.until(lambda: len(intake.records) == 1)
+    played = tetragon_pb2.GetEventsResponse.FromString(intake.records[0])
+    assert began_ns <= played.time.ToNanoseconds() <= time.time_ns()
+    assert played.time.ToNanoseconds() - played.process_exit.process.start_time.ToNanoseconds() == 60 * 10**9
+    assert played.node_labels == {"rack": "7"}
 
 
 async def test_a_rate_is_kept(tmp_path: Path) -> None:
