@@ -25,7 +25,7 @@ ALL = ("--file", FOLDER / "compose.yaml", "--profile=tetragon", "--profile=parca
 
 def compose(*arguments: str | Path, environment: dict[str, str] | None = None) -> str:
     """Run Docker Compose; its standard output."""
-    return run(build.compose(), *arguments, env=os.environ | (environment or {}))
+    return run(build.COMPOSE.path, *arguments, env=os.environ | (environment or {}))
 
 
 def configured(*arguments: str | Path) -> Any:

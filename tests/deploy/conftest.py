@@ -10,13 +10,21 @@ import pytest
 from peers import build
 
 from deploy import images
+from deploy.compose import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from deploy.images import Images
 
-PROGRAMS = {"docker": "docker.io", "dockerd": "docker.io", "debootstrap": "debootstrap", "busybox": "busybox-static"}
+PROGRAMS = {
+    "docker": "docker.io",
+    "dockerd": "docker.io",
+    "debootstrap": "debootstrap",
+    "busybox": "busybox-static",
+    "prometheus": "prometheus",
+}
+"""By program, the Debian package that has it."""
 
 
 def unavailable(reason: str) -> None:
@@ -34,7 +42,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         unavailable("the deploy tests need root: they run debootstrap and a Docker Engine")
     if missing:
         unavailable(f"apt-get install {' '.join(sorted(missing))}")
-    if not all(peer.path.exists() for peer in (build.OTELCOL, *build.DEPLOY_PEERS)):
+    if not all(peer.path.exists() for peer in (build.OTELCOL, build.COMPOSE)):
         unavailable("the Collector, Docker Compose and the like are not built: make test-deploy does")
     with images.engine(tmp_path_factory.mktemp("docker")):
         yield
@@ -45,3 +53,10 @@ def product() -> Iterator[Images]:
     """The images of this commit, and the others that tests run beside them."""
     with images.built() as names:
         yield names
+
+
+@pytest.fixture(scope="module")
+def stack(product: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The Compose demo, up."""
+    with Stack(product, tmp_path_factory.mktemp("output")) as running:
+        yield running

@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 from deploy.images import docker
 
-from deploy.compose import ALL, FOLDER, Stack, configured
+from deploy.compose import ALL, FOLDER, configured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from deploy.images import Images
+
+    from deploy.compose import Stack
 
 pytestmark = pytest.mark.timeout(900)
 
 NOTHING = "0" * 16
-
-
-@pytest.fixture(scope="module")
-def stack(product: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The demo, up."""
-    with Stack(product, tmp_path_factory.mktemp("output")) as running:
-        yield running
 
 
 def status(stack: Stack, service: str) -> dict[str, str]:

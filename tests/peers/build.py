@@ -76,11 +76,6 @@ def pyroscope() -> Path:
     return PYROSCOPE.path
 
 
-def compose() -> Path:
-    """Where Docker Compose lies once it is built."""
-    return COMPOSE.path
-
-
 def build(peers: tuple[Peer, ...]) -> None:
     """Build what is missing. Two of these at once wait for each other."""
     with _locked(BUILD / "peers.lock"):
@@ -140,9 +135,11 @@ PARCA = _module("parca", "Parca's server", package="github.com/parca-dev/parca/c
 PARCA_PUSH = _module("parca", "a client of Parca's API", program="parca-push")
 OTELCOL = Peer("otelcol", (MANIFEST,), _make_otelcol)
 PYROSCOPE = Peer("pyroscope", (PYROSCOPE_FROM_PYPI,), _make_pyroscope)
+LOGQL = _module("logql", "a check of LogQL by Loki's parser")
+TRACEQL = _module("traceql", "a check of TraceQL by Tempo's parser")
 COMPOSE = Peer("docker-compose", (COMPOSE_MODULE,), _make_compose)
 PEERS = (TETRAGON, PROFILED, PYROSCOPE, OTELCOL)
-DEPLOY_PEERS = (COMPOSE,)
+DEPLOY_PEERS = (COMPOSE, LOGQL, TRACEQL)
 """What the deploy tests need besides."""
 
 
