@@ -7,9 +7,10 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from deploy.kubernetes import Node
 from peers import build
 
-from deploy import images
+from deploy import images, kubernetes
 from deploy.compose import Stack
 
 if TYPE_CHECKING:
@@ -59,4 +60,24 @@ def product() -> Iterator[Images]:
 def stack(product: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The Compose demo, up."""
     with Stack(product, tmp_path_factory.mktemp("output")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def helm_program() -> None:
+    """Helm is built."""
+    if not build.kubernetes().exists():
+        unavailable("helm is not built: make test-deploy does")
+    if shutil.which("promtool") is None:
+        unavailable("apt-get install prometheus")
+
+
+@pytest.fixture(scope="session")
+def node(product: Images, helm_program: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:  # noqa: ARG001 - needed
+    """A Kubernetes node that holds the images; one for all tests, each of which has its own namespaces."""
+    if missing := kubernetes.missing():
+        unavailable(f"apt-get install {' '.join(sorted(missing))}")
+    with Node(tmp_path_factory.mktemp("node"), product.pause) as running:
+        for image in product[1:]:
+            running.load(image)
         yield running

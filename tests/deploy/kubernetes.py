@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
+from deploy.api import Api, ApiError
 from peers import build
 from peers.processes import Program, free_port, until
-
-from deploy.api import Api, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +41,8 @@ PROGRAMS = {
     "iptables": "iptables",
     "openssl": "openssl",
 }
+FIXED_FOLDERS = tuple(map(Path, ("/var/lib/kubelet", "/var/log/containers", "/usr/libexec/kubernetes", "/var/lib/cni")))
+"""What the kubelet and the plugins make whatever they are told; removed where this node made them."""
 PLUGINS = Path("/usr/lib/cni")
 """Debian's containernetworking-plugins."""
 
@@ -58,6 +59,7 @@ class Node:
         self._port = free_port()
         self._programs: list[Program] = []
         self._namespaces = _network_namespaces()
+        self._foreign = [path for path in FIXED_FOLDERS if path.exists()]
         self.api = Api(ADDRESS, self._port, TOKEN)
 
     def __enter__(self) -> Self:
@@ -106,9 +108,16 @@ class Node:
             cgroup.mkdir(exist_ok=True)
         self._write("kubeconfig", _kubeconfig(self._port))
         self._write("kubelet.yaml", _kubelet(folder, free_port()))
-        self._write("cni/10-bridge.conflist", json.dumps(_network()))
+        self._write("cni/10-bridge.conflist", json.dumps(_network(folder)))
         self._write("containerd.toml", _containerd(folder, self._pause))
-        etcd_options = ["--data-dir", folder / "etcd", "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+        etcd_options = [
+            "--data-dir",
+            folder / "etcd",
+            "--listen-peer-urls",
+            peer,
+            "--initial-advertise-peer-urls",
+            peer,
+        ]
         etcd_options += ["--initial-cluster", f"default={peer}"]
         self._run("etcd", "etcd", *etcd_options, "--listen-client-urls", etcd, "--advertise-client-urls", etcd)
         self._run("containerd", "containerd", "--config", folder / "containerd.toml")
@@ -150,6 +159,7 @@ class Node:
             client,
             f"--config={folder / 'kubelet.yaml'}",
             f"--root-dir={folder / 'kubelet'}",
+            f"--cert-dir={folder / 'kubelet' / 'pki'}",
             f"--hostname-override={NODE}",
             f"--node-ip={ADDRESS}",
         )
@@ -177,7 +187,9 @@ class Node:
         nodes = self.api.items("/api/v1/nodes")
         # A pod needs its namespace's service account, which the controller manager makes.
         return any(
-            each["type"] == "Ready" and each["status"] == "True" for node in nodes for each in node["status"]["conditions"]
+            each["type"] == "Ready" and each["status"] == "True"
+            for node in nodes
+            for each in node["status"]["conditions"]
         ) and self.api.exists("/api/v1/namespaces/default/serviceaccounts/default")
 
     def _complain(self) -> None:
@@ -195,9 +207,7 @@ class Node:
         for each in self.api.items("/api/v1/pods"):
             namespace, name = _name(each)
             with contextlib.suppress(ApiError):  # its owner's end may have been faster
-                self.api.request(
-                    "DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", {"gracePeriodSeconds": 1}
-                )
+                self.api.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}", {"gracePeriodSeconds": 1})
         until(lambda: not self.api.items("/api/v1/pods"), "all pods are gone")
         until(lambda: _network_namespaces() <= self._namespaces, "their networks are gone")
 
@@ -214,128 +224,8 @@ class Node:
         _remove_rules()
         for cgroup in _cgroups():
             _remove_cgroup(cgroup)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def helm(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run helm against this cluster."""
-        return helm(*arguments, kubeconfig=self.kubeconfig, check=check)
-
-    def _start(self) -> None:
-        kubernetes, folder = build.kubernetes(), self.folder
-        etcd, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        _run("openssl", "genrsa", "-out", folder / "service-accounts.key", "2048")
-        (folder / "tokens.csv").write_text(f'{TOKEN},admin,1,"system:masters"\n')
-        _run("ip", "link", "add", BRIDGE, "type", "bridge")
-        _run("ip", "address", "add", f"{ADDRESS}/24", "dev", BRIDGE)
-        _run("ip", "link", "set", BRIDGE, "up")
-        for cgroup in _cgroups():
-            cgroup.mkdir(exist_ok=True)
-        self._write("kubeconfig", _kubeconfig(self._port))
-        self._write("kubelet.yaml", _kubelet(folder, free_port()))
-        self._write("cni/10-bridge.conflist", json.dumps(_network()))
-        self._write("containerd.toml", _containerd(folder, self._pause))
-        etcd_options = ["--data-dir", folder / "etcd", "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-        etcd_options += ["--initial-cluster", f"default={peer}"]
-        self._run("etcd", "etcd", *etcd_options, "--listen-client-urls", etcd, "--advertise-client-urls", etcd)
-        self._run("containerd", "containerd", "--config", folder / "containerd.toml")
-        key = folder / "service-accounts.key"
-        self._run(
-            "apiserver",
-            kubernetes / "kube-apiserver",
-            f"--etcd-servers={etcd}",
-            f"--service-account-key-file={key}",
-            f"--service-account-signing-key-file={key}",
-            "--service-account-issuer=https://kubernetes",
-            "--service-cluster-ip-range=10.96.0.0/24",
-            f"--cert-dir={folder / 'certificates'}",
-            f"--secure-port={self._port}",
-            f"--bind-address={ADDRESS}",
-            f"--advertise-address={ADDRESS}",
-            f"--token-auth-file={folder / 'tokens.csv'}",
-            "--authorization-mode=RBAC",
-            "--allow-privileged=true",
-            "--endpoint-reconciler-type=none",
-        )
-        until(self._answers, "the API server is ready", START_S)
-        client = f"--kubeconfig={self.kubeconfig}"
-        self._run(
-            "controller-manager",
-            kubernetes / "kube-controller-manager",
-            client,
-            f"--service-account-private-key-file={key}",
-            f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}",
-            "--use-service-account-credentials",
-            "--leader-elect=false",
-            "--secure-port=0",
-        )
-        self._run("scheduler", kubernetes / "kube-scheduler", client, "--leader-elect=false", "--secure-port=0")
-        until(self._socket.exists, "containerd listens", START_S)
-        self._run(
-            "kubelet",
-            kubernetes / "kubelet",
-            client,
-            f"--config={folder / 'kubelet.yaml'}",
-            f"--root-dir={folder / 'kubelet'}",
-            f"--hostname-override={NODE}",
-            f"--node-ip={ADDRESS}",
-        )
-        until(self._is_ready, "the node is ready", START_S)
-
-    def _write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-
-    def _run(self, name: str, *command: str | Path) -> None:
-        program = Program(name, command, self.folder)
-        program.launch()
-        self._programs.append(program)
-
-    def _answers(self) -> bool:
-        self._complain()
-        try:
-            return self.api.request("GET", "/readyz") == "ok"
-        except (ApiError, OSError):
-            return False
-
-    def _is_ready(self) -> bool:
-        self._complain()
-        nodes = self.api.items("/api/v1/nodes")
-        # A pod needs its namespace's service account, which the controller manager makes.
-        return any(
-            each["type"] == "Ready" and each["status"] == "True" for node in nodes for each in node["status"]["conditions"]
-        ) and self.api.exists("/api/v1/namespaces/default/serviceaccounts/default")
-
-    def _complain(self) -> None:
-        for program in self._programs:
-            assert program.running, f"{program.name} ended:\n{program.errors()[-3000:]}"
-
-    def _ctr(self, *arguments: str | Path) -> str:
-        return _run("ctr", "--address", self._socket, "--namespace", "k8s.io", *arguments)
-
-    def _remove_pods(self) -> None:
-        """End every container: once the API is gone nobody else does."""
-        for state in ("RUNNING", "CREATED", "PAUSED", "STOPPED"):
-            for line in self._ctr("tasks", "list").splitlines()[1:]:
-                if line.split()[-1] == state:
-                    with contextlib.suppress(AssertionError):
-                        self._ctr("tasks", "delete", "--force", line.split()[0])
-
-    def _remove_traces(self) -> None:
-        """Remove what outlives the processes: shims, mounts, network, cgroups."""
-        for pid in _processes_of(str(self._socket)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for point in sorted(_mounts_below(self.folder), reverse=True):
-            subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
-        for namespace in _namespaces_of(self.folder):
-            subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
-        _remove_rules()
-        for controller in Path("/sys/fs/cgroup").glob("*"):
-            _remove_cgroup(controller / CGROUP)
-        _remove_cgroup(Path("/sys/fs/cgroup") / CGROUP)
+        for path in (self.folder, *(path for path in FIXED_FOLDERS if path not in self._foreign)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def helm(
@@ -395,11 +285,15 @@ def _kubelet(folder: Path, port: int) -> str:
     )
 
 
-def _network() -> dict[str, Any]:
-    addresses = {"type": "host-local", "ranges": [[{"subnet": SUBNET, "gateway": ADDRESS}]], "routes": [{"dst": "0.0.0.0/0"}]}
+def _network(folder: Path) -> dict[str, Any]:
+    addresses = {
+        "type": "host-local",
+        "dataDir": str(folder / "addresses"),
+        "ranges": [[{"subnet": SUBNET, "gateway": ADDRESS}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
     bridge = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "ipMasq": True, "ipam": addresses}
-    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "0.4.0", "name": BRIDGE, "plugins": [bridge, ports]}
+    return {"cniVersion": "0.4.0", "name": BRIDGE, "plugins": [bridge]}
 
 
 def _containerd(folder: Path, pause: str) -> str:

@@ -124,6 +124,25 @@ def _make_compose(scratch: Path, go: Path, environment: dict[str, str]) -> None:
     _run(command, scratch, environment)
 
 
+def _make_kubernetes(scratch: Path, go: Path, environment: dict[str, str]) -> None:
+    log.info("kubernetes: building a node's programs, and helm (ten minutes at first)")
+    ((version, minor),) = re.findall(r"k8s\.io/kubernetes (v1\.(\d+)\.\d+)", KUBERNETES_MODULE.read_text())
+    # Versions stand in no file of the modules: the server's own, and the one that helm takes for a server's without one.
+    versions = {"k8s.io/component-base/version.gitVersion": version}
+    for package in ("pkg/chartutil", "pkg/lint/rules"):
+        versions[f"helm.sh/helm/v3/{package}.k8sVersionMajor"] = "1"
+        versions[f"helm.sh/helm/v3/{package}.k8sVersionMinor"] = minor
+    versions |= {"k8s.io/component-base/version.gitMajor": "1", "k8s.io/component-base/version.gitMinor": minor}
+    flags = " ".join(f"-X {variable}={value}" for variable, value in versions.items())
+    folder = scratch / "kubernetes"
+    folder.mkdir()
+    _run(
+        [str(go), "build", "-trimpath", f"-ldflags=-s -w {flags}", "-o", f"{folder}/", "tool"],
+        KUBERNETES_MODULE.parent,
+        environment,
+    )
+
+
 def _make_pyroscope(scratch: Path, _: Path, environment: dict[str, str]) -> None:
     log.info("pyroscope: installing Pyroscope's Python agent from PyPI")
     _install(PYROSCOPE_FROM_PYPI, scratch / "pyroscope", environment)

@@ -311,6 +311,11 @@ class Otelbee(Program):
         """Every series of its metrics, by name and labels."""
         return [f"{name}{{{','.join(sorted(labels))}}}" for name, labels, _ in self._samples()]
 
+    def metric_names(self) -> set[str]:
+        """Every metric that it has, also those without a series yet."""
+        with _HTTP.open(f"http://{self._own}/metrics", timeout=5) as response:
+            return set(re.findall(r"^# TYPE (\w+)", response.read().decode(), re.MULTILINE))
+
     def _samples(self) -> Iterator[tuple[str, set[str], float]]:
         with _HTTP.open(f"http://{self._own}/metrics", timeout=5) as response:
             text = response.read().decode()
