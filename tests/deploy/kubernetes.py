@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NODE = "node-1"
-BRIDGE, ADDRESS, SUBNET = "otelbee-test0", "10.88.7.1", "10.88.7.0/24"
+_OURS = os.getpid()
+BRIDGE, ADDRESS, SUBNET = f"otelbee-{_OURS}", f"10.88.{_OURS % 250}.1", f"10.88.{_OURS % 250}.0/24"
 """The pods' network. The node and the API server have its first address, so nothing listens for other machines."""
-CGROUP = "otelbee-test"
+CGROUP = f"otelbee-test-{_OURS}"
 """All pods run below this cgroup, beside whatever else this machine runs."""
 START_S = 120.0
 TOKEN = "for-this-machine-alone"

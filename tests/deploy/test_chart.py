@@ -14,6 +14,8 @@ import yaml
 from deploy.kubernetes import helm
 from peers.processes import Otelbee, run_otelbee
 
+from translators.version import VERSION
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -190,14 +192,14 @@ def test_parca_service_stays_on_the_node_of_an_agent() -> None:
 
 
 def test_image_is_named_by_tag_or_digest() -> None:
-    """Without either it is the chart's own version; a digest wins over a tag."""
+    """Without either it is otelbee's own version; a digest wins over a tag."""
     digest = "sha256:" + "0" * 64
 
     def image(*options: str) -> str:
         return str(container(pod(rendered(*TO, *options)), "otelbee")["image"])
 
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert image() == f"otelbee:{chart['appVersion']}"
+    assert image() == f"otelbee:{VERSION}"
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["version"] == VERSION
     assert image("--set", "image.tag=1.2") == "otelbee:1.2"
     assert (
         image("--set", f"image.repository=r.example/o,image.tag=1.2,image.digest={digest}") == f"r.example/o@{digest}"

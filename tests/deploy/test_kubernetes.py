@@ -10,6 +10,8 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
+from deploy.images import ROOT
 from deploy.kubernetes import NODE
 from deploy.observed import Collector, Tetragon, namespace, tetragon_event, workload
 from deploy.test_chart import CHART
@@ -112,6 +114,19 @@ def health(pod: Any) -> dict[str, Any]:
 def marked(record: dict[str, Any], marker: str) -> bool:
     """Whether a record is of a process that was started with this argument."""
     return marker in record.get("process.command_args", ()) or marker in record.get("process.command_line", "").split()
+
+
+def push(pod: Any) -> str:
+    """Push a log record to a pod over OTLP/HTTP; the command line that it has."""
+    marker = secrets.token_hex(8)
+    request = ExportLogsServiceRequest()
+    record = request.resource_logs.add().scope_logs.add().log_records.add(event_name="pushed")
+    record.attributes.add(key="process.command_line").value.string_value = marker
+    url = f"http://{pod['status']['podIP']}:4320/v1/logs"
+    headers = {"Content-Type": "application/x-protobuf"}
+    with _OPEN(urllib.request.Request(url, request.SerializeToString(), headers), timeout=10) as answer:
+        assert answer.status == 200
+    return marker
 
 
 @pytest.fixture(scope="module")
@@ -256,14 +271,7 @@ def test_push_deployment_runs_where_pod_security_is_restricted(
     )
     release.run("install")
     pod = release.pod()
-    marker = secrets.token_hex(8)
-    request = ExportLogsServiceRequest()
-    record = request.resource_logs.add().scope_logs.add().log_records.add(event_name="pushed")
-    record.attributes.add(key="process.command_line").value.string_value = marker
-    url = f"http://{pod['status']['podIP']}:4320/v1/logs"
-    headers = {"Content-Type": "application/x-protobuf"}
-    with _OPEN(urllib.request.Request(url, request.SerializeToString(), headers), timeout=10) as answer:
-        assert answer.status == 200
+    marker = push(pod)
     resource, _ = collector.see(lambda _, record: marked(record, marker), "what was pushed")
     assert not [key for key in resource if key.startswith((*POD_KEYS, "k8s.", "host.name"))]
     release.uninstall()
@@ -281,3 +289,23 @@ def test_push_deployment_runs_where_pod_security_is_restricted(
         CHANGE_S,
     )
     agent.uninstall()
+
+
+def test_sidecar_delivers_to_the_collector_of_its_pod(node: Node, product: Images) -> None:
+    """The manifest of the examples runs where Pod Security is ``restricted``, and its Collector gets what is pushed."""
+    node.api.apply(namespace("sidecar", enforce="restricted"))
+    for manifest in yaml.safe_load_all((ROOT / "examples" / "kubernetes" / "sidecar.yaml").read_text()):
+        manifest["metadata"]["namespace"] = "sidecar"
+        if manifest["kind"] == "Deployment":
+            for container in manifest["spec"]["template"]["spec"]["containers"]:
+                container["image"] = {"otelbee": product.otelbee}.get(container["name"], product.collector)
+                container["imagePullPolicy"] = "Never"
+        node.api.apply(manifest)
+    pod = node.api.ready_pod("sidecar")
+    marker = push(pod)
+
+    def log() -> str:
+        return node.api.log("sidecar", pod["metadata"]["name"], "otel-collector")
+
+    until(lambda: marker in log(), "the Collector has what was pushed", CHANGE_S)
+    node.api.delete("/apis/apps/v1/namespaces/sidecar/deployments/otelbee-sidecar")
