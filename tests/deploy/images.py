@@ -94,21 +94,10 @@ def built() -> Iterator[Images]:
             subprocess.run(["docker", "rmi", "--force", "--no-prune", name], check=False, capture_output=True)
 
 
-def build_product(target: str, name: str, base: str, *options: str) -> None:
-    """Build a target of deploy/Dockerfile as ``make image`` does, on another base."""
-    docker(
-        "build",
-        "--file",
-        "deploy/Dockerfile",
-        "--target",
-        target,
-        "--build-arg",
-        f"BASE={base}",
-        "--tag",
-        name,
-        *options,
-        ".",
-    )
+def build_product(target: str, name: str, base: str, *options: str) -> str:
+    """Build a target of deploy/Dockerfile as ``make image`` does, on another base; what the builder said."""
+    what = ("--file", "deploy/Dockerfile", "--target", target, "--build-arg", f"BASE={base}", "--tag", name)
+    return docker("build", *what, *options, ".")
 
 
 def debian() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -85,10 +86,14 @@ def test_image_says_what_it_is(product: Images) -> None:
 
 def test_same_sources_give_the_same_layers(product: Images) -> None:
     """A second build without any cache has the very layers of the first."""
+    base = inspected(product.debian)["Id"].removeprefix("sha256:")
     for target, first in (("otelbee", product.otelbee), ("otelbee-bpf", product.otelbee_bpf)):
         again = f"{first}-again"
-        build_product(target, again, product.debian, "--no-cache")
+        said = build_product(target, again, product.debian, "--no-cache")
         try:
             assert inspected(again)["RootFS"]["Layers"] == inspected(first)["RootFS"]["Layers"]
         finally:
-            docker("rmi", again)
+            stages = [
+                image for image in re.findall(r"^ ---> (\w{12})$", said, re.MULTILINE) if not base.startswith(image)
+            ]
+            docker("rmi", "--force", again, *reversed(stages))
