@@ -73,4 +73,6 @@ SOURCE_PORT = "source.port"
 THREAD_ID = "thread.id"
 
 OTELBEE_EVENT_TYPE = "otelbee.event.type"
+OTELBEE_TENANT = "otelbee.tenant"
+"""Of resources: the name of the authenticated sender."""
 OTELBEE_TRUNCATED = "otelbee.truncated"

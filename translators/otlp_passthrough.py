@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from translators import attributes as key
 from translators import wire
 from translators.batch import Batch, Part, Rejection, Signal, Translation
 from translators.otlp import Malformed, count_items, walk
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
     from translators.batch import Origin
 
-TENANT: Final = "otelbee.tenant"
-"""Resource attribute: the name of the authenticated sender."""
+TENANT: Final = key.OTELBEE_TENANT
 
 _LENGTH: Final = 2  # wire type
 _ENVELOPE: Final = 1  # Export*ServiceRequest.resource_{logs,spans,metrics}

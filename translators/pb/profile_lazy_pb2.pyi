@@ -46,12 +46,12 @@ class Header(_message.Message):
     keep_frames: int
     time_nanos: _containers.RepeatedScalarFieldContainer[int]
     duration_nanos: _containers.RepeatedScalarFieldContainer[int]
-    period_type: _profile_pb2.ValueType
+    period_type: _containers.RepeatedCompositeFieldContainer[_profile_pb2.ValueType]
     period: _containers.RepeatedScalarFieldContainer[int]
     comment: _containers.RepeatedScalarFieldContainer[int]
     default_sample_type: int
     doc_url: int
-    def __init__(self, sample_type: _Optional[_Iterable[_Union[_profile_pb2.ValueType, _Mapping]]] = ..., mapping: _Optional[_Iterable[_Union[_profile_pb2.Mapping, _Mapping]]] = ..., function: _Optional[_Iterable[_Union[_profile_pb2.Function, _Mapping]]] = ..., string_table: _Optional[_Iterable[bytes]] = ..., drop_frames: _Optional[int] = ..., keep_frames: _Optional[int] = ..., time_nanos: _Optional[_Iterable[int]] = ..., duration_nanos: _Optional[_Iterable[int]] = ..., period_type: _Optional[_Union[_profile_pb2.ValueType, _Mapping]] = ..., period: _Optional[_Iterable[int]] = ..., comment: _Optional[_Iterable[int]] = ..., default_sample_type: _Optional[int] = ..., doc_url: _Optional[int] = ...) -> None: ...
+    def __init__(self, sample_type: _Optional[_Iterable[_Union[_profile_pb2.ValueType, _Mapping]]] = ..., mapping: _Optional[_Iterable[_Union[_profile_pb2.Mapping, _Mapping]]] = ..., function: _Optional[_Iterable[_Union[_profile_pb2.Function, _Mapping]]] = ..., string_table: _Optional[_Iterable[bytes]] = ..., drop_frames: _Optional[int] = ..., keep_frames: _Optional[int] = ..., time_nanos: _Optional[_Iterable[int]] = ..., duration_nanos: _Optional[_Iterable[int]] = ..., period_type: _Optional[_Iterable[_Union[_profile_pb2.ValueType, _Mapping]]] = ..., period: _Optional[_Iterable[int]] = ..., comment: _Optional[_Iterable[int]] = ..., default_sample_type: _Optional[int] = ..., doc_url: _Optional[int] = ...) -> None: ...
 
 class Ids(_message.Message):
     __slots__ = ("id",)

@@ -36,6 +36,11 @@ class Table:
         known = self.entries
         return [known.setdefault(entry, len(known)) for entry in entries]
 
+    def cut(self, size: int) -> None:
+        """Forget what was added since the table had ``size`` entries."""
+        while len(self.entries) > size:
+            self.entries.popitem()
+
     def encode(self) -> bytes:
         """Encode the table as repeated fields of ``ProfilesDictionary``."""
         tag = self._tag
@@ -57,8 +62,27 @@ class Dictionary:
 
     def encode(self) -> bytes:
         """Encode the ``ProfilesDictionary``, without its tag and length."""
-        tables = (self.mappings, self.locations, self.functions, self.links, self.strings, self.attributes, self.stacks)
-        return b"".join([table.encode() for table in tables])
+        return b"".join([table.encode() for table in self._tables()])
+
+    def sizes(self) -> tuple[int, ...]:
+        """How many entries each table has, for :meth:`cut`."""
+        return tuple(len(table.entries) for table in self._tables())
+
+    def cut(self, sizes: Sequence[int]) -> None:
+        """Forget what was entered since the tables had these :meth:`sizes`: nothing is left of what is refused."""
+        for table, size in zip(self._tables(), sizes, strict=True):
+            table.cut(size)
+
+    def _tables(self) -> tuple[Table, ...]:
+        return (
+            self.mappings,
+            self.locations,
+            self.functions,
+            self.links,
+            self.strings,
+            self.attributes,
+            self.stacks,
+        )
 
     def string(self, text: str) -> int:
         """Return the index of a string."""

@@ -16,7 +16,8 @@ START_NS: Final = "otelbee.start_ns"
 """The label in which a source says when a profile started, in decimal nanoseconds of Unix time: for a profile that does
 not say it itself."""
 PROFILE_LABEL: Final = "pprof.label."
-"""Prefix of what is about the profile and not about the process: names that begin with ``__``, and otelbee's own."""
+"""Prefix of what is about the profile and not about the process: names that begin with ``__``, otelbee's own, and those
+of :data:`SAMPLE_LABELS`; also of values that are not what their attribute needs."""
 SAMPLE_LABELS: Final = frozenset({"cpu", "thread", "thread_id", "thread_name", "tid"})
 """Names of labels that tell apart what one process does, and never one process from another."""
 
@@ -47,7 +48,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
 
 def split(labels: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """Tell labels of a push that are about the process from those about the profile, which are prefixed."""
-    about_profile = {name for name in labels if name.startswith(("__", "otelbee."))}
+    about_profile = {name for name in labels if name.startswith(("__", "otelbee.")) or name in SAMPLE_LABELS}
     return (
         {name: value for name, value in labels.items() if name not in about_profile},
         {PROFILE_LABEL + name: labels[name] for name in sorted(about_profile)},
@@ -60,7 +61,7 @@ def build(
     """Encode the ``Resource`` of a process by its labels.
 
     Args:
-        labels: Names and values; of a name that comes twice, and of two that mean one attribute, both are kept.
+        labels: Names and values. Of two that mean one attribute the other keeps its own name; empty ones are none.
         more: Attributes by label, before :data:`ATTRIBUTES`.
         options: What the user says about resources.
         own: Attributes of otelbee's own.
@@ -72,23 +73,23 @@ def build(
         if given.get(name) and attribute not in values and attribute not in given:
             values[attribute] = given.pop(name)
     values.update((name, value) for name, value in sorted(given.items()) if value and name not in values)
-    place = Kubernetes(
-        namespace=values.pop(key.K8S_NAMESPACE_NAME, ""),
-        pod_name=values.pop(key.K8S_POD_NAME, ""),
-        pod_uid=values.pop(key.K8S_POD_UID) if resource.is_uuid(values.get(key.K8S_POD_UID, "")) else "",
-        container_name=values.pop(key.K8S_CONTAINER_NAME, ""),
-    )
-    service = {name: values.pop(name) for name in sorted(values) if name.startswith("service.")}
-    container_id = values.get(key.CONTAINER_ID, "")
-    if resource.is_full_container_id(container_id):
-        del values[key.CONTAINER_ID]
-    else:
-        container_id = ""
+    for attribute, is_valid in _SHAPES.items():
+        if attribute in values and not is_valid(values[attribute]):
+            values[PROFILE_LABEL + attribute] = values.pop(attribute)
     observed = Observed(
         host_name=values.pop(key.HOST_NAME, ""),
-        kubernetes=place,
-        container=Container(id=container_id),
-        service=service,
+        kubernetes=Kubernetes(
+            namespace=values.pop(key.K8S_NAMESPACE_NAME, ""),
+            pod_name=values.pop(key.K8S_POD_NAME, ""),
+            pod_uid=values.pop(key.K8S_POD_UID, ""),
+            container_name=values.pop(key.K8S_CONTAINER_NAME, ""),
+        ),
+        container=Container(id=values.pop(key.CONTAINER_ID, "")),
+        service={name: values.pop(name) for name in sorted(values) if name.startswith("service.")},
         own={**values, **own},
     )
     return resource.build(observed, options)
+
+
+_SHAPES: Final = MappingProxyType({key.CONTAINER_ID: resource.is_full_container_id, key.K8S_POD_UID: resource.is_uuid})
+"""What tells an id that identifies from a prefix of one, or from something else."""
