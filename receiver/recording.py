@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from receiver.errors import RecordingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
@@ -30,7 +30,7 @@ class Recorded(NamedTuple):
     """One record and where it stands."""
 
     kind: str
-    """``protobuf`` or ``json``, as translators call them."""
+    """``protobuf`` or ``json``, or another word, as translators call them."""
     number: int
     """The line (JSON) or message (protobuf), counted from 1."""
     data: bytes
@@ -52,6 +52,19 @@ def read_numbered(stream: BinaryIO) -> Iterator[Recorded]:
             yield from _lines(plain)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise RecordingError(f"the gzip data is damaged or cut off: {error}") from error
+
+
+def read_whole(kind: str) -> Callable[[BinaryIO], Iterator[Recorded]]:
+    """Make a reader of files that are one record of a kind, compressed as it may be."""
+
+    def read(stream: BinaryIO) -> Iterator[Recorded]:
+        data = stream.read(MAX_RECORD_BYTES + 1)
+        if len(data) > MAX_RECORD_BYTES:
+            raise RecordingError(f"the file is larger than {MAX_RECORD_BYTES} bytes")
+        if data:
+            yield Recorded(kind, 1, data)
+
+    return read
 
 
 class _Rejoined(io.RawIOBase):

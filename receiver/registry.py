@@ -6,13 +6,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from receiver.exporters import debug, file, otlp_grpc
-from receiver.recording import Recorded, read_numbered
-from receiver.sources import bpf, otlp, parca, tetragon, tetragon_file
+from receiver.recording import Recorded, read_numbered, read_whole
+from receiver.sources import bpf, otlp, pprof, tetragon, tetragon_file
 from translators.batch import Signal
 from translators.bpf import Translator as BpfTranslator
 from translators.by_kind import ByKind
 from translators.otlp_passthrough import Translator as OtlpTranslator
-from translators.parca_arrow import Translator as ParcaArrowTranslator
+from translators.pprof import Translator as PprofTranslator
 from translators.redact import DEFAULT_RULES, Redactor
 from translators.resource import ResourceOptions
 from translators.tetragon import Translator as TetragonTranslator
@@ -76,9 +76,8 @@ def _otlp(config: otlp.Config, _: Shared) -> Translator:
     return OtlpTranslator(config.options())
 
 
-def _parca(config: parca.Config, shared: Shared) -> Translator:
-    arrow = ParcaArrowTranslator(config.options(shared.resource, shared.redactor))
-    return ByKind(dict.fromkeys(("arrow_v1", "arrow_v2"), arrow))
+def _pprof(config: pprof.Config, shared: Shared) -> Translator:
+    return PprofTranslator(config.options(shared.resource, shared.redactor))
 
 
 _OTLP = frozenset({Signal.LOGS, Signal.METRICS, Signal.TRACES})
@@ -90,6 +89,9 @@ SOURCES: Mapping[str, Entry] = MappingProxyType(
         ),
         "tetragon_file": Entry(tetragon_file.Config, tetragon_file.Source, _tetragon, None, "alpha"),
         "bpf": Entry(bpf.Config, lambda config, _: bpf.Source(config), _bpf, bpf.read_recorded, "alpha", stream=True),
+        "pprof": Entry(
+            pprof.Config, pprof.Source, _pprof, read_whole("pprof"), "alpha", signals=frozenset({Signal.PROFILES})
+        ),
         "otlp": Entry(otlp.Config, otlp.Source, _otlp, None, "alpha", signals=_OTLP),
         "parca": Entry(
             parca.Config,

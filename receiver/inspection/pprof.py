@@ -99,7 +99,8 @@ class _Profile:
         facts.append(("taken", moment(started) or "the profile does not say when"))
         facts.append(("duration", amount(duration, "nanoseconds") if duration else "none: a snapshot, or not said"))
         if header.period:
-            kind, unit = self._text(header.period_type.type), self._text(header.period_type.unit)
+            period_type = header.period_type[-1] if header.period_type else profile_pb2.ValueType()
+            kind, unit = self._text(period_type.type), self._text(period_type.unit)
             facts.append(("period", f"{amount(header.period[-1], unit)} of {kind or 'what is not said'}"))
         counts = f"{len(self._bulk.location):,} locations, {len(header.function):,} functions"
         facts.append(("samples", f"{len(self._bulk.sample):,}, {counts}, {len(header.mapping):,} mappings"))

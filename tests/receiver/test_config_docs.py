@@ -12,6 +12,7 @@ from pydantic import BaseModel, ByteSize
 from receiver.config import Config
 from receiver.exporters.sending_queue import SendingQueue
 from receiver.fields import format_duration
+from receiver.net import bearer
 from receiver.net.auth import Auth, Secrets
 from receiver.net.tls import ClientTLS
 from receiver.problems import annotations_at
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 DOCUMENT = Path(__file__).parents[2] / "docs" / "config.md"
 ONCE: dict[type[BaseModel], str] = {
     ClientTLS: "tls",
+    bearer.Auth: "exporter::otlp_grpc::auth",
+    bearer.TokenFile: "exporter::otlp_grpc::auth::bearertokenauth",
     SendingQueue: "sending_queue",
     Auth: "auth",
     Secrets: "auth::bearertokenauth",

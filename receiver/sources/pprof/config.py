@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from receiver.fields import Address, Section
 from receiver.net import grpc_server, http_server, protocols
 from receiver.net.protocols import ResourceHeaders
 from receiver.sources.pprof.scrape_config import Scrape
+from translators.pprof import Options
+
+if TYPE_CHECKING:
+    from translators.redact import Redactor
+    from translators.resource import ResourceOptions
 
 
 class Grpc(grpc_server.Config):
@@ -39,7 +44,7 @@ class Config(Section):
     """Profiles in pprof's format, pushed or scraped."""
 
     protocols: Protocols | None = None
-    """By protocol; unset: nothing listens."""
+    """By protocol; unset: HTTP alone, and nothing where there is something to scrape."""
     scrape: Scrape | None = None
     """Where to get profiles from; unset: nowhere."""
     resource_headers: ResourceHeaders = Field(default_factory=dict)
@@ -52,8 +57,17 @@ class Config(Section):
     original_payload: bool = False
     """Send the profile itself along with what became of it."""
 
-    @model_validator(mode="after")
-    def _something_is_on(self) -> Self:
-        if self.protocols is None and self.scrape is None:
-            raise ValueError("name protocols, scrape or both, for example pprof: {protocols: {http: {}}}")
-        return self
+    def options(self, resource: ResourceOptions, redactor: Redactor | None) -> Options:
+        """What the translator is told."""
+        return Options(
+            resource=resource,
+            redactor=redactor,
+            resource_labels=self.resource_labels,
+            native_names=self.native_names,
+            original_payload=self.original_payload,
+        )
+
+    @property
+    def listening(self) -> Protocols | None:
+        """What to listen for in the end."""
+        return self.protocols or (Protocols(http=Http()) if self.scrape is None else None)

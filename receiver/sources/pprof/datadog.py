@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PATH: Final = "/profiling/v1/input"
 
-_MAX_EVENT_BYTES: Final = 1 << 20
+_MAX_EVENT_BYTES: Final = 256 * 1024
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _AS_JSON: Final = ("custom_attributes", "endpoint_counts", "info")
 """Of the event, what has a structure of its own."""

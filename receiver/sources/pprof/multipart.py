@@ -8,12 +8,15 @@ from typing import Final, NamedTuple
 
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, hdrs
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.helpers import parse_mimetype
 from aiohttp.http_exceptions import HttpProcessingError
 
 from receiver.errors import Malformed
 
 CONTENT_TYPE: Final = "multipart/form-data"
 _MAX_PARTS: Final = 64
+_MAX_FIRST_LINE_BYTES: Final = 128
+"""A boundary has 70 characters at most (RFC 2046, 5.1.1)."""
 _PIECE_BYTES: Final = 256 * 1024
 
 
@@ -33,6 +36,7 @@ async def read(content_type: str, body: bytes) -> list[Part]:
     """
     parts: list[Part] = []
     try:
+        _check_beginning(content_type, body)
         reader = MultipartReader({hdrs.CONTENT_TYPE: content_type}, _stream(body))
         while (part := await _next(reader)) is not None:
             if not isinstance(part, BodyPartReader):
@@ -44,6 +48,14 @@ async def read(content_type: str, body: bytes) -> list[Part]:
         # All of them are how aiohttp says that a form is wrong.
         raise Malformed(f"the body is no {CONTENT_TYPE}: {str(error)[:200] or 'it is cut off'}") from None
     return parts
+
+
+def _check_beginning(content_type: str, body: bytes) -> None:
+    """Refuse text in front of the first part, which no client writes and aiohttp would skip line by line."""
+    boundary = parse_mimetype(content_type).parameters["boundary"]
+    line = body[: body.find(b"\n", 0, _MAX_FIRST_LINE_BYTES)].rstrip()
+    if line.removesuffix(b"--") != b"--" + boundary.encode(errors="replace"):
+        raise Malformed("the form does not begin with the boundary that Content-Type names")
 
 
 async def _next(reader: MultipartReader) -> MultipartReader | BodyPartReader | None:

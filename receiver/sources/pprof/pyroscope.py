@@ -27,6 +27,9 @@ PUSH_PATH: Final = "/push.v1.PusherService/Push"
 
 _INLINE_BYTES: Final = 64 * 1024
 """Of JSON, what is parsed in the event loop; more goes to a thread."""
+_MAX_JSON_VALUES: Final = 100_000
+"""Each is an object of Python, of many times the bytes that it was written in."""
+_MAX_CONFIG_BYTES: Final = 64 * 1024
 _OTHER_FORMATS: Final = ("jfr", "trie", "tree", "lines", "groups", "speedscope")
 _DIGITS_OF_SECONDS: Final = 11
 """Up to so many digits a time is in seconds, and in ms, us, ns for every three digits more."""
@@ -107,6 +110,8 @@ def _unix_ns(text: str) -> int:
 
 
 def _compact(config: bytes) -> str:
+    if len(config) > _MAX_CONFIG_BYTES:
+        raise Malformed(f"sample_type_config is larger than {_MAX_CONFIG_BYTES} bytes")
     try:
         return json.dumps(json.loads(config), separators=(",", ":"))
     except (ValueError, RecursionError):
@@ -114,6 +119,8 @@ def _compact(config: bytes) -> str:
 
 
 def _from_json(body: bytes) -> bytes:
+    if sum(map(body.count, (b"{", b"[", b","))) > _MAX_JSON_VALUES:
+        raise Malformed(f"no push.v1.PushRequest in JSON: it has more than {_MAX_JSON_VALUES} values")
     try:
         request = json_format.Parse(body, PushRequest(), ignore_unknown_fields=True)
     except (json_format.ParseError, ValueError, RecursionError) as error:

@@ -49,8 +49,8 @@ class Source:
         config = self._config
         addresses: list[str] = []
         async with AsyncExitStack() as stack:
-            if config.protocols is not None:
-                addresses = await self._listen(config.protocols, intake, stack)
+            if config.listening is not None:
+                addresses = await self._listen(config.listening, intake, stack)
             scraper = None
             if config.scrape is not None:
                 targets = Targets(config.scrape, partial(_report, intake, is_listening=bool(addresses)))

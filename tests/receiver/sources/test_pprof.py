@@ -172,6 +172,7 @@ async def test_ingest_takes_times_in_every_unit(start: str, ns: int) -> None:
 _TWO = form(("profile", "p", PROFILE), ("prev_profile", "p", PROFILE))
 _JFR = form(("jfr", "jfr", PROFILE), ("labels", "labels", b""))
 _NONE = form(("other", "", b"x"))
+_LARGE_CONFIG = form(("profile", "p", PROFILE), ("sample_type_config", "", b" " * 70_000))
 _NO_JSON = form(("profile", "p", PROFILE), ("sample_type_config", "", b"{"))
 
 
@@ -193,9 +194,12 @@ _NO_JSON = form(("profile", "p", PROFILE), ("sample_type_config", "", b"{"))
         ("name=a", *_JFR, 415, "JFR is not accepted here"),
         ("name=a", *_NONE, 400, "the form has no part 'profile', only 'other'"),
         ("name=a", *_NO_JSON, 400, "sample_type_config is no JSON"),
-        ("name=a", b"no form", _TWO[1], 400, "the body is no multipart/form-data"),
+        ("name=a", b"no form", _TWO[1], 400, "does not begin with the boundary"),
         ("name=a", _TWO[0][:-20], _TWO[1], 400, "the body is no multipart/form-data"),
         ("name=a", _TWO[0], {"Content-Type": "multipart/form-data"}, 400, "the body is no multipart/form-data"),
+        ("name=a", b"\n" * 10_000_000 + _TWO[0], _TWO[1], 400, "does not begin with the boundary"),
+        ("name=a", b"--limits\n" + b"\n" * 10_000_000 + _TWO[0], _TWO[1], 400, "does not begin with the boundary"),
+        ("name=a", *_LARGE_CONFIG, 400, "sample_type_config is larger than 65536 bytes"),
         ("name=a", *form(*[("p", "", b"")] * 65), 400, "more than 64 parts"),
         ("name=a", *form(("profile", "", b"")), 400, "the profile is empty"),
     ],
@@ -266,6 +270,13 @@ async def test_push_takes_grpc() -> None:
         (b"{", {"Content-Type": "application/json"}, 400, "invalid_argument", "no push.v1.PushRequest in JSON"),
         (b'{"series":1}', {"Content-Type": "application/json"}, 400, "invalid_argument", "no push.v1.PushRequest"),
         (b"[" * 90_000, {"Content-Type": "application/json"}, 400, "invalid_argument", "no push.v1.PushRequest"),
+        (
+            b'{"series":[' + b"{}," * 100_000,
+            {"Content-Type": "application/json"},
+            400,
+            "invalid_argument",
+            "100000 values",
+        ),
         (b"\xff", {"Content-Type": "application/json"}, 400, "invalid_argument", "no push.v1.PushRequest"),
         (b"x", {"Content-Type": "text/plain"}, 415, "invalid_argument", "use application/proto or application/json"),
         (b"x", {"Content-Type": "application/grpc+proto"}, 415, "invalid_argument", "gRPC has a port of its own"),
@@ -344,7 +355,7 @@ async def test_files_of_one_request_are_queued_all_or_none() -> None:
         (*datadog([], ("cpu.pprof", PROFILE)), 400, "event.json is no JSON object"),
         (*datadog({"start": "yesterday"}, ("cpu.pprof", PROFILE)), 400, "'start' in event.json is no time"),
         (*datadog({"start": "2026-01-01"}, ("cpu.pprof", PROFILE)), 400, "'start' in event.json is no time"),
-        (*datadog({"info": "x" * 1_100_000}, ("cpu.pprof", PROFILE)), 400, "event.json is larger than"),
+        (*datadog({"info": "x" * 300_000}, ("cpu.pprof", PROFILE)), 400, "event.json is larger than"),
         (*datadog(EVENT, ("main.jfr", b"x")), 415, "JFR is not accepted here"),
         (*datadog(EVENT, ("metrics.json", b"[]")), 200, ""),
     ],
@@ -443,10 +454,18 @@ async def test_short_memory_refuses_before_the_body_is_read() -> None:
         assert not source.given
 
 
+def test_what_listens_where_nothing_is_said() -> None:
+    """HTTP on Pyroscope's port; nothing where it is told to scrape."""
+    listening = Config().listening
+    assert listening is not None
+    assert listening.http is not None
+    assert (listening.http.endpoint, listening.grpc) == ("localhost:4040", None)
+    assert Config.model_validate({"scrape": {"targets": ["http://h:1"]}}).listening is None
+
+
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        ({}, "name protocols, scrape or both"),
         ({"protocols": {}}, "name at least one protocol"),
         ({"protocols": HTTP, "resource_headers": {"authorization": "x"}}, "holds a secret"),
         ({"scrape": {"targets": []}}, "at least 1 item"),
