@@ -12,7 +12,7 @@ from translators import attributes as key
 from translators.batch import Batch, Part, Rejection, Signal, Translation
 from translators.pb.profilestore_pb2 import WriteRawRequest
 from translators.pb.push_pb2 import PushRequest
-from translators.pprof import profile
+from translators.pprof import parts, profile
 from translators.pprof.profile import Given
 from translators.pprof.read import read
 from translators.pprof.refused import RefusedError
@@ -103,7 +103,8 @@ class _Request:
         return Batch(Signal.PROFILES, self._samples, data, (Part("", self._samples, self._newest_ns),))
 
     def _given(self, body: Body) -> Given:
-        given = {**self._origin.labels, **dict(body.labels)}
+        # What a source says beside a push (allow-listed headers) is not for its sender to forge.
+        given = {**dict(body.labels), **self._origin.labels}
         start = given.pop(START_NS, "")
         options = self._options
         if options.redactor is not None:
@@ -141,6 +142,8 @@ class Translator:
                     except RefusedError as error:
                         where = f"{body.place}: " if body.place else ""
                         rejected.append(Rejection(index, error.reason, f"{where}{error}"))
+            except RefusedError as error:
+                rejected.append(Rejection(index, error.reason, str(error)))
             except DecodeError as error:
                 rejected.append(Rejection(index, "malformed", f"no {kind} request: {error}"))
             if (batch := request.batch()) is not None:
@@ -155,6 +158,7 @@ def _alone(record: bytes) -> Iterator[Body]:
 
 
 def _write_raw(record: bytes) -> Iterator[Body]:
+    parts.check(record)
     request = WriteRawRequest.FromString(record)
     about = ((NORMALIZED, "true"),) if request.normalized else ()
     for number, series in enumerate(request.series):
@@ -170,6 +174,7 @@ def _executable(info: profilestore_pb2.ExecutableInfo) -> Mapping[str, int]:
 
 
 def _pyroscope(record: bytes) -> Iterator[Body]:
+    parts.check(record)
     for number, series in enumerate(PushRequest.FromString(record).series):
         labels = [(label.name, label.value) for label in series.labels]
         for index, sample in enumerate(series.samples):

@@ -52,11 +52,11 @@ class Push(NamedTuple):
     def refusal(self, outcome: Outcome) -> Malformed | TooLarge:
         """What the sender is told of profiles that did not become OTLP."""
         first = outcome.rejected[0]
-        text = first.message
-        if len(self.records) > 1:
-            name = self.names[first.index] if self.names else f"profile {first.index + 1}"
-            taken = len(self.records) - len(outcome.rejected)
-            text = f"{name}: {text} ({taken} of {len(self.records)} profiles were taken; do not send them again)"
+        text = f"{self.names[first.index]}: {first.message}" if self.names else first.message
+        if more := len(outcome.rejected) - 1:
+            text += f"; {more} more profiles are wrong"
+        if outcome.accepted:
+            text += "; the others were taken, do not send them again"
         return TooLarge(text) if first.reason == "too_large" else Malformed(text)
 
 

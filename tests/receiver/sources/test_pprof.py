@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -13,18 +14,22 @@ import grpc
 import grpc.aio
 import pytest
 import zstandard
+from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
 from pydantic import ValidationError
 
 from receiver.memory import MemoryGuard
 from receiver.net.retry_info import DETAILS_KEY, retry_after_s
+from receiver.registry import SOURCES, share
 from receiver.sources.pprof import Config
 from receiver.sources.pprof.pyroscope import PUSH_PATH
 from tests.receiver.sources.profiled import BOTH, HTTP, Given, form, running
 from tests.receiver.tiny import until
+from translators.batch import Origin
 from translators.pb.push_pb2 import PushRequest
 from translators.profiles.labels import START_NS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.receiver.sources.profiled import Running
@@ -329,7 +334,7 @@ async def test_a_bad_file_of_several_is_named_and_the_others_are_kept() -> None:
         status, _, text = await source.post("/profiling/v1/input", body, headers)
         assert (status, text.rstrip()) == (
             400,
-            "heap.pprof: bad it is (1 of 2 profiles were taken; do not send them again)",
+            "heap.pprof: bad it is; the others were taken, do not send them again",
         )
         assert [batch.data for batch in source.queue.batches] == [PROFILE]
 
@@ -480,3 +485,25 @@ def test_configuration_that_cannot_work(config: dict[str, Any], problem: str) ->
     """Says what to write instead."""
     with pytest.raises(ValidationError, match=problem):
         Config.model_validate(config)
+
+
+def test_a_push_of_very_many_parts_is_refused_before_it_is_parsed() -> None:
+    """Two bytes make a series: 20 MiB of them would be objects of 430 MiB, and a minute of the worker's time."""
+    translator = SOURCES["pprof"].translator(Config(), share({}, "", None))
+    for record in (b"\x0a\x00" * 5_000_000, b"\x0a\x80\x80\x80\x02" + b"\x12\x00" * (2 << 20)):
+        translation = translator.translate("pyroscope_push", [record], Origin(), 1)
+        ((index, reason, message),) = [astuple(each) for each in translation.rejected]
+        assert (index, reason) == (0, "too_large")
+        assert "more than 100000 series" in message
+
+
+def test_a_label_of_a_push_cannot_forge_what_a_header_says(shared_data: Callable[..., Path]) -> None:
+    """Nor that of a series; the principal has an attribute of its own."""
+    data = shared_data("profiles", "pprof", "query__two-stacks.pb.gz").read_bytes()
+    record = push(data, service_name="shop", **{"tenant.id": "forged", "otelbee.tenant": "root"}).SerializeToString()
+    translator = SOURCES["pprof"].translator(Config(), share({}, "", None))
+    origin = Origin("alice", {"tenant.id": "eleven"})
+    (batch,) = translator.translate("pyroscope_push", [record], origin, 1).batches
+    request = ExportProfilesServiceRequest.FromString(batch.data)
+    attributes = {each.key: each.value.string_value for each in request.resource_profiles[0].resource.attributes}
+    assert attributes == {"service.name": "shop", "tenant.id": "eleven", "otelbee.tenant": "alice"}
