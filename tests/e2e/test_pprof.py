@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
+import time
+import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zstandard
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
 from peers import build, records
 from peers.processes import Collector, Otelbee, Program, free_port, run_otelbee
@@ -76,12 +81,16 @@ def service(folder: Path, collector: str, source: dict[str, Any], **sections: An
 
 
 def post(url: str, body: bytes, headers: dict[str, str] | None = None) -> int:
-    """Push once."""
+    """Push once; the status."""
     given = urllib.request.Request(url, body, {"Content-Type": "application/octet-stream", **(headers or {})})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(given, timeout=20) as answer:
-        status: int = answer.status
-        return status
+    try:
+        with opener.open(given, timeout=30) as answer:
+            status: int = answer.status
+            return status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def test_what_curl_pushes_is_what_arrives(tmp_path: Path, shared_data: Callable[..., Path]) -> None:
@@ -213,3 +222,47 @@ def test_a_file_is_translated(tmp_path: Path, shared_data: Callable[..., Path]) 
     done = run_otelbee("translate", "pprof", legacy)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(f"{legacy}: ".encode())
+
+
+def test_bad_pushes_cost_little_and_harm_nobody(tmp_path: Path, shared_data: Callable[..., Path]) -> None:
+    """Bombs, cut and lying bodies, forms and JSON of very many parts: 4xx each, while good profiles pass."""
+    port = free_port()
+    good = shared_data("profiles", "pprof", "query__fib.pb.gz").read_bytes()
+    mib = 1 << 20
+    event = ("event", "event.json", b"{}")
+    bomb_form, form_type = form(event, ("c", "c.pprof", gzip.compress(bytes(100 * mib), 1)))
+    preamble = {"Content-Type": "multipart/form-data; boundary=limit"}
+    pushes: list[tuple[str, bytes, dict[str, str], set[int]]] = [
+        ("/v1/pprof", gzip.compress(bytes(100 * mib), 1), {}, {400, 413}),
+        ("/v1/pprof", zstandard.ZstdCompressor().compress(bytes(500 * mib)), {"Content-Encoding": "zstd"}, {413}),
+        ("/v1/pprof", good[:-20], {}, {400}),
+        ("/v1/pprof", b"\x32\x00" * (9 * mib), {}, {400, 413}),
+        ("/v1/pprof", b"heap profile: 1: 2 [3: 4] @ heapprofile\n", {}, {400}),
+        ("/profiling/v1/input", bomb_form, form_type, {400, 413}),
+        ("/profiling/v1/input", b"\n" * (19 * mib), preamble, {400}),
+        ("/ingest?name=a", b"--limit\r\n" * (2 * mib), preamble, {400}),
+        ("/push.v1.PusherService/Push", b"\x0a\x00" * (9 * mib), {"Content-Type": "application/proto"}, {413}),
+        ("/push.v1.PusherService/Push", b"[" + b"{}," * (6 * mib), {"Content-Type": "application/json"}, {400}),
+        ("/push.v1.PusherService/Push", b"[" * 100_000, {"Content-Type": "application/json"}, {400}),
+        ("/v1/pprof", bytes(21 * mib), {}, {413}),
+    ]
+    with (
+        Collector(tmp_path, signals=("profiles",)) as collector,
+        service(tmp_path, collector.endpoint, {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}}) as otelbee,
+    ):
+        url = f"http://127.0.0.1:{port}"
+        assert post(f"{url}/v1/pprof", good) == 204
+        before = otelbee.peak_bytes
+        slowest_s = 0.0
+        with ThreadPoolExecutor(4) as several:
+            answers = [several.submit(post, url + path, body, headers) for path, body, headers, _ in pushes]
+            while not all(answer.done() for answer in answers):
+                began_s = time.monotonic()
+                assert post(f"{url}/v1/pprof", good) == 204
+                slowest_s = max(slowest_s, time.monotonic() - began_s)
+        for answer, (path, body, _, expected) in zip(answers, pushes, strict=True):
+            assert answer.result() in expected, (path, body[:20])
+        grown_mib = (otelbee.peak_bytes - before) / mib
+        print(f"grown by {grown_mib:.0f} MiB; the slowest good push took {slowest_s:.2f} s")  # noqa: T201 - for docs/security.md
+        assert grown_mib < 300
+        assert slowest_s < 20

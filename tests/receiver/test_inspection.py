@@ -235,6 +235,8 @@ def test_every_pprof_of_the_shared_data(shared_data: Callable[..., Path]) -> Non
     """The totals are those that go tool pprof shows."""
     for path in sorted(shared_data("profiles", "pprof").iterdir()):
         assert ": pprof" in said(path.read_bytes(), path.name)
+    text = said(shared_data("profiles", "pprof", "query__single-stack.pb.gz").read_bytes())
+    assert "  /bin/parca-agent          7  go KCfS6azcoNlxMkpW5Vnk/XYLqHR7ltc3hVx42qQnI/" in text
     text = said(shared_data("profiles", "pprof", "parca__alloc_objects.pb.gz").read_bytes())
     assert "  alloc_space/bytes      4,661    108.07GiB  default" in text.splitlines()
     assert "   27.86GiB  25.8%   48.22GiB  44.6%  compress/flate.NewWriter" in text.splitlines()

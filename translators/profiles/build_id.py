@@ -11,8 +11,8 @@ HTLHASH: Final = "process.executable.build_id.htlhash"
 AS_GIVEN: Final = "pprof.mapping.build_id"
 """The text itself, where no convention holds it as it is."""
 
-_HEX = re.compile(r"([0-9a-fA-F]{2}){8,64}")
-"""Linkers write 8 (LLD's default), 16 (md5, uuid) or 20 bytes (sha1); ``--build-id=0x...`` writes any number."""
+_HEX = re.compile(r"([0-9a-fA-F]{2}){8,128}")
+"""Linkers write 8 (LLD's default), 16 (md5, uuid) or 20 bytes (sha1); ``--build-id=0x...`` writes any number. Go's own, written so, has 83."""
 _GO = re.compile(r"[A-Za-z0-9_-]{20}(/[A-Za-z0-9_-]{1,64}){1,3}")
 """``go tool buildid``: hashes of 20 characters of base64url, two to four of them between slashes."""
 
