@@ -63,6 +63,7 @@ async def test_records_reach_the_queue(make: Callable[..., SourceIntake], regist
     assert value("otelbee_receiver_accepted_log_records_total", {"receiver": "tiny/a"}) == 2
     assert value("otelbee_source_rejected_records_total", {"receiver": "tiny/a", "reason": "malformed"}) == 2
     assert value("otelbee_source_counted_records_total", {"receiver": "tiny/a", "name": "same"}) == 1
+    assert outcome.counts == {"same": 1}
 
 
 async def test_nothing_good_is_still_an_answer(make: Callable[..., SourceIntake]) -> None:

@@ -152,6 +152,7 @@ class Scraper:
             plain = await asyncio.to_thread(decompress, encoding, bytes(body), limit) if encoding else bytes(body)
             if response.status != _OK or response.headers.get(_ERROR_HEADER):
                 text = " ".join(plain[:_SHOWN_CHARACTERS].decode(errors="replace").split())
+                text = "".join(char for char in text if char.isprintable())  # what a terminal would obey
                 raise _Failed(f"status {response.status}{f': {text}' if text else ''}")
             return plain
 

@@ -145,7 +145,7 @@ async def _with(status: int, body: bytes, **headers: str) -> web.StreamResponse:
     [
         (_hang, "no answer within 0.5 s"),
         (_large, "the answer is larger than max_body_size, 2048 bytes"),
-        (lambda _: _with(404, b"404 page not found\n"), "status 404: 404 page not found"),
+        (lambda _: _with(404, b"404 page\n not \x1b[31mfound\n"), "status 404: 404 page not [31mfound"),
         (lambda _: _with(302, b"", Location="/elsewhere"), "status 302"),
         (lambda _: _with(200, b"no", X_Go_Pprof="1"), "status 200: no"),
         (lambda _: _with(200, b""), "the profile is empty"),
