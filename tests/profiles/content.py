@@ -60,8 +60,9 @@ def content(profile: Profile) -> Content:
     )
 
 
-def _mapping(mapping: Any, text: Any) -> tuple[Any, ...]:
-    return (
+def _mapping(mapping: Any, text: Any) -> tuple[Any, ...] | None:
+    """What a mapping says; one that says nothing is none."""
+    said = (
         mapping.memory_start,
         mapping.memory_limit,
         mapping.file_offset,
@@ -69,6 +70,7 @@ def _mapping(mapping: Any, text: Any) -> tuple[Any, ...]:
         text[mapping.build_id],
         (mapping.has_functions, mapping.has_filenames, mapping.has_line_numbers, mapping.has_inline_frames),
     )
+    return said if any((*said[:-1], *said[-1])) else None
 
 
 def _labels(sample: Any, text: Any) -> tuple[Any, ...]:

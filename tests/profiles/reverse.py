@@ -16,6 +16,8 @@ from translators.pb.profile_pb2 import Function, Label, Line, Location, Mapping,
 _FLAGS = ("has_functions", "has_filenames", "has_line_numbers", "has_inline_frames")
 _OURS = frozenset({"profile.frame.type"})
 """Attributes that the translator adds to what the pprof says."""
+_LABELS = {"thread.id": "thread_id", "thread.name": "thread_name", "cpu.logical_number": "cpu"}
+"""Attribute to the label that the translator renamed."""
 
 
 def pprofs(data: bytes) -> list[Profile]:
@@ -31,7 +33,7 @@ def pprofs(data: bytes) -> list[Profile]:
 class _Rebuilt:
     def __init__(self, dictionary: Any, scope: Any) -> None:
         self.dictionary = dictionary
-        self.strings = {"": 0}
+        self.strings: dict[str | None, int] = {"": 0, None: 1}  # label.str 0 is no string, so "" stands there once more
         self.profile = Profile()
         about = {each.key: _plain(each.value) for each in scope.scope.attributes}
         order = about.get("pprof.scope.sample_type_order") or list(range(len(scope.profiles)))
@@ -45,7 +47,7 @@ class _Rebuilt:
                 Sample(
                     location_id=dictionary.stack_table[samples[0].stack_index].location_indices,
                     value=[each.values[0] for each in samples],
-                    label=self._labels(samples[0].attribute_indices),
+                    label=self._labels(samples[0].attribute_indices) + self._link(samples[0].link_index),
                 )
             )
         self.profile.mapping.extend(
@@ -65,13 +67,13 @@ class _Rebuilt:
         self.profile.location.extend(
             self._location(key, each) for key, each in enumerate(dictionary.location_table) if key
         )
-        self.profile.string_table.extend(self.strings)
+        self.profile.string_table.extend(text or "" for text in self.strings)
 
     def _header(self, first: Any, about: dict[str, Any]) -> None:
         attributes = self._attributes(first.attribute_indices)
         profile = self.profile
-        profile.time_nanos = first.time_unix_nano
-        profile.duration_nanos = first.duration_nano
+        profile.time_nanos = attributes.get("pprof.profile.time_nanos", first.time_unix_nano)
+        profile.duration_nanos = attributes.get("pprof.profile.duration_nanos", first.duration_nano)
         profile.period = first.period
         profile.period_type.CopyFrom(self._type(first.period_type))
         profile.drop_frames = self._string(attributes.get("pprof.profile.drop_frames", ""))
@@ -87,14 +89,26 @@ class _Rebuilt:
         labels = []
         for index in indices:
             attribute = self.dictionary.attribute_table[index]
-            key, unit = self._copy(attribute.key_strindex), self._copy(attribute.unit_strindex)
+            name, unit = self.dictionary.string_table[attribute.key_strindex], self._copy(attribute.unit_strindex)
             value = _plain(attribute.value)
+            if name in _LABELS and not isinstance(value, list):
+                name, value = _LABELS[name], str(value)
+            key = 0 if name == "pprof.label." else self._string(name)
             for one in value if isinstance(value, list) else [value]:
                 if isinstance(one, str):
-                    labels.append(Label(key=key, str=self._string(one)))
+                    labels.append(Label(key=key, str=self._string(one or None)))
+                elif isinstance(one, dict):
+                    labels.append(Label(key=key, num=one["value"], num_unit=self._string(one["unit"])))
                 else:
                     labels.append(Label(key=key, num=one, num_unit=unit))
         return labels
+
+    def _link(self, index: int) -> list[Label]:
+        if not index:
+            return []
+        link = self.dictionary.link_table[index]
+        ids = {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex()}
+        return [Label(key=self._string(name), str=self._string(text)) for name, text in ids.items()]
 
     def _mapping(self, key: int, mapping: Any) -> Mapping:
         attributes = self._attributes(mapping.attribute_indices)
@@ -113,8 +127,8 @@ class _Rebuilt:
         )
         return Mapping(
             id=key,
-            memory_start=mapping.memory_start,
-            memory_limit=mapping.memory_limit,
+            memory_start=int(attributes.get("pprof.mapping.memory_start", mapping.memory_start)),
+            memory_limit=int(attributes.get("pprof.mapping.memory_limit", mapping.memory_limit)),
             file_offset=mapping.file_offset,
             filename=self._copy(mapping.filename_strindex),
             build_id=self._string(build_id),
@@ -139,7 +153,7 @@ class _Rebuilt:
     def _copy(self, strindex: int) -> int:
         return self._string(self.dictionary.string_table[strindex])
 
-    def _string(self, text: str) -> int:
+    def _string(self, text: str | None) -> int:
         return self.strings.setdefault(text, len(self.strings))
 
 
@@ -147,4 +161,6 @@ def _plain(value: Any) -> Any:
     kind = value.WhichOneof("value")
     if kind == "array_value":
         return [_plain(each) for each in value.array_value.values]
+    if kind == "kvlist_value":
+        return {each.key: _plain(each.value) for each in value.kvlist_value.values}
     return getattr(value, kind) if kind else None
