@@ -12,6 +12,7 @@ from translators.batch import Signal
 from translators.bpf import Translator as BpfTranslator
 from translators.by_kind import ByKind
 from translators.otlp_passthrough import Translator as OtlpTranslator
+from translators.parca_arrow import Translator as ParcaArrowTranslator
 from translators.pprof import Translator as PprofTranslator
 from translators.redact import DEFAULT_RULES, Redactor
 from translators.resource import ResourceOptions
@@ -76,8 +77,10 @@ def _otlp(config: otlp.Config, _: Shared) -> Translator:
     return OtlpTranslator(config.options())
 
 
-def _pprof(config: pprof.Config, shared: Shared) -> Translator:
-    return PprofTranslator(config.options(shared.resource, shared.redactor))
+def _parca(config: parca.Config, shared: Shared) -> Translator:
+    arrow = ParcaArrowTranslator(config.arrow(shared.resource, shared.redactor))
+    raw = PprofTranslator(config.pprof(shared.resource, shared.redactor))
+    return ByKind({"arrow_v1": arrow, "arrow_v2": arrow, "write_raw": raw})
 
 
 _OTLP = frozenset({Signal.LOGS, Signal.METRICS, Signal.TRACES})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
+from translators import attributes as key
 from translators.batch import Batch, Part, Rejection, Signal, Translation
 from translators.parca_arrow.exchange import parts
 from translators.parca_arrow.malformed import MalformedError
@@ -24,7 +25,6 @@ FRAMES, UNNAMED_FRAMES, REDACTED = "frames", "unnamed_frames", "redacted"
 """Counts: the distinct frames of the records, those of them that came without a name, and redacted values."""
 _DESCRIBED = 4096
 """Sets of labels whose resources are remembered: the same processes are in every batch."""
-TENANT = "otelbee.tenant"
 
 
 class Translator:
@@ -80,14 +80,14 @@ class Translator:
         """How the labels of a process become its resource, with what came beside the bytes."""
         own = dict(origin.labels)
         if origin.principal is not None:
-            own[TENANT] = origin.principal
+            own[key.OTELBEE_TENANT] = origin.principal
 
         def describe(given: dict[str, str]) -> Described:
-            key = (*given.items(), *own.items())
-            if (known := self._described.get(key)) is None:
+            known_by = (*given.items(), *own.items())
+            if (known := self._described.get(known_by)) is None:
                 if len(self._described) >= _DESCRIBED:
                     self._described.clear()
-                known = self._described[key] = self._describe_anew(given, own)
+                known = self._described[known_by] = self._describe_anew(given, own)
             return known
 
         return describe

@@ -12,7 +12,7 @@ from receiver.net import grpc_server, http_server, protocols
 from receiver.net.grpc import parse_endpoint
 from receiver.net.protocols import ResourceHeaders
 from receiver.net.tls import ClientTLS
-from translators.parca_arrow import Options
+from translators import parca_arrow, pprof
 
 if TYPE_CHECKING:
     from translators.redact import Redactor
@@ -76,6 +76,10 @@ class Config(Section):
     debuginfo: Debuginfo | None = None
     """Where debug information goes; unset: agents are told to ask again later."""
 
-    def options(self, resource: ResourceOptions, redactor: Redactor | None) -> Options:
-        """What the translator is told."""
-        return Options(resource, redactor, self.resource_labels, self.native_names)
+    def arrow(self, resource: ResourceOptions, redactor: Redactor | None) -> parca_arrow.Options:
+        """What the translator of Arrow records is told."""
+        return parca_arrow.Options(resource, redactor, self.resource_labels, self.native_names)
+
+    def pprof(self, resource: ResourceOptions, redactor: Redactor | None) -> pprof.Options:
+        """What the translator of pprof is told."""
+        return pprof.Options(resource, redactor, self.resource_labels, self.native_names)
