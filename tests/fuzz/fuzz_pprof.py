@@ -28,6 +28,8 @@ _READERS: dict[str, Read] = {
     "push": pyroscope.read_push,
     "datadog": datadog.read,
 }
+_HALF = {"tags_profiler": "a:\ud800", "family": "\udfff"}
+"""Halves of surrogate pairs, which JSON can write."""
 _EVENT = {"start": "2026-08-21T10:00:00.1Z", "tags_profiler": "a:b,c", "info": {"x": [1]}, "family": "go"}
 
 
@@ -47,8 +49,10 @@ def _bodies() -> list[bytes]:
     event = json.dumps(_EVENT).encode()
     ingest, _ = form(("profile", "profile.pprof", profile), ("sample_type_config", "x.json", b'{"cpu":{}}'))
     dog, _ = form(("event", "event.json", event), ("cpu.pprof", "cpu.pprof", profile), ("metrics.json", "m", b"[]"))
+    half, _ = form(("event", "event.json", json.dumps(_HALF).encode()), ("c", "c.pprof", profile))
     return [
         profile,
+        half,
         ingest,
         dog,
         b'{"series":[{"labels":[{"name":"a","value":"b"}],"samples":[{"rawProfile":"eA=="}]}]}',
@@ -83,7 +87,8 @@ def check(given: Input) -> None:
             assert str(error)  # noqa: PT017 - an error is one of two good outcomes
             assert len(str(error)) < 1_000  # noqa: PT017 - likewise
             return
-    assert all(isinstance(name, str) and isinstance(value, str) for name, value in push.labels.items())
+    assert all(text.encode() for text in push.labels), "a label without a name, or none that can be encoded"
+    "".join((*push.labels.values(), *push.names)).encode()
     assert sum(map(len, push.records)) <= len(given.body)
 
 

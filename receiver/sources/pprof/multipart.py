@@ -43,7 +43,7 @@ async def read(content_type: str, body: bytes) -> list[Part]:
                 raise Malformed("a part of the form is a form itself")
             if len(parts) == _MAX_PARTS:
                 raise Malformed(f"the form has more than {_MAX_PARTS} parts")
-            parts.append(Part(part.name or "", part.filename or "", await _data(part)))
+            parts.append(Part(_text(part.name), _text(part.filename), await _data(part)))
     except (HttpProcessingError, ValueError, RuntimeError, KeyError, AssertionError) as error:
         # All of them are how aiohttp says that a form is wrong.
         raise Malformed(f"the body is no {CONTENT_TYPE}: {str(error)[:200] or 'it is cut off'}") from None
@@ -67,6 +67,11 @@ async def _next(reader: MultipartReader) -> MultipartReader | BodyPartReader | N
         if isinstance(part, BodyPartReader):
             _ = part.name, part.filename  # read once, and kept by aiohttp
         return part
+
+
+def _text(value: str | None) -> str:
+    """Text that can be encoded: aiohttp keeps bytes that are no UTF-8 as surrogates."""
+    return (value or "").encode(errors="replace").decode()
 
 
 async def _data(part: BodyPartReader) -> bytes:

@@ -43,6 +43,10 @@ class Push(NamedTuple):
             raise Malformed("a label has no name")
         if sum(len(name) + len(value) for name, value in self.labels.items()) > _MAX_LABELS_BYTES:
             raise Malformed(f"the labels have more than {_MAX_LABELS_BYTES} characters")
+        try:
+            "".join((*self.labels, *self.labels.values())).encode()
+        except UnicodeEncodeError:
+            raise Malformed("a label is no Unicode text: it has half of a surrogate pair") from None
         for record in self.records:
             if record.startswith(_JFR_MAGIC):
                 raise Unsupported(only_pprof("JFR"))

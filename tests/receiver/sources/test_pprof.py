@@ -65,6 +65,10 @@ def datadog(event: Any, *files: tuple[str, bytes]) -> tuple[bytes, dict[str, str
     return form(("event", "event.json", text), *((name, name, data) for name, data in files))
 
 
+_NAMED, _FORM = datadog(EVENT, ("?.pprof", b"bad"))
+_NO_UTF_8 = _NAMED.replace(b"?.pprof", b"\xff.pprof"), _FORM
+
+
 # --- a plain POST ----------------------------------------------------------------------------------------------------
 
 
@@ -358,6 +362,8 @@ async def test_files_of_one_request_are_queued_all_or_none() -> None:
         (*form(("cpu", "cpu.pprof", PROFILE)), 400, "the form has no part 'event'"),
         (*datadog(b"{", ("cpu.pprof", PROFILE)), 400, "event.json is no JSON"),
         (*datadog([], ("cpu.pprof", PROFILE)), 400, "event.json is no JSON object"),
+        (*datadog({"tags_profiler": "a:\ud800"}, ("cpu.pprof", PROFILE)), 400, "a label is no Unicode text"),
+        (*_NO_UTF_8, 400, ".pprof: bad it is"),
         (*datadog({"start": "yesterday"}, ("cpu.pprof", PROFILE)), 400, "'start' in event.json is no time"),
         (*datadog({"start": "2026-01-01"}, ("cpu.pprof", PROFILE)), 400, "'start' in event.json is no time"),
         (*datadog({"info": "x" * 300_000}, ("cpu.pprof", PROFILE)), 400, "event.json is larger than"),
@@ -370,7 +376,7 @@ async def test_datadog_forms_that_are_none(body: bytes, headers: dict[str, str],
     async with running(protocols=HTTP) as source:
         answered, _, text = await source.post("/profiling/v1/input", body, headers)
         assert (answered, says in text) == (status, True), text
-        assert not source.given
+        assert not source.queue.batches
 
 
 # --- what is the same for all ----------------------------------------------------------------------------------------
