@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from translators import wire
 from translators.batch import Batch, Signal
 from translators.otlp import PATHS, PROFILE_ONCE, count_in, count_items, deal, walk
+from translators.profiles.compaction import compact
 
 if TYPE_CHECKING:
     from translators.otlp import Path
@@ -15,21 +17,31 @@ if TYPE_CHECKING:
 def halve(batch: Batch) -> list[Batch]:
     """Cut a batch into two requests of as many items each, in order; one with fewer than two items stays whole.
 
-    What is not on the way to the items is repeated in both halves, as :func:`translators.otlp.split` does.
+    What is not on the way to the items is repeated in both halves, as :func:`translators.otlp.split` does; of the
+    dictionary of profiles each has what its samples refer to.
+
+    Raises:
+        Malformed: The data is no request of this signal.
+    """
+    return cut(batch, 2)
+
+
+def cut(batch: Batch, pieces: int) -> list[Batch]:
+    """Cut a batch into requests of as many items each, as :func:`halve` does; with fewer items it stays whole.
 
     Raises:
         Malformed: The data is no request of this signal.
     """
     items = count_items(batch.signal, batch.data)
-    middle = items // 2
-    if not middle:
+    if items < pieces:
         return [batch]
-    parts = deal(batch.parts, [middle, items - middle])
-    ranges = [range(middle), range(middle, items)]
-    return [
-        Batch(batch.signal, len(own), _keep(batch.signal, batch.data, PATHS[batch.signal], own), part)
-        for own, part in zip(ranges, parts, strict=True)
-    ]
+    ends = [items * piece // pieces for piece in range(pieces + 1)]
+    ranges = [range(*each) for each in pairwise(ends)]
+    parts = deal(batch.parts, list(map(len, ranges)))
+    datas = [_keep(batch.signal, batch.data, PATHS[batch.signal], own) for own in ranges]
+    if batch.signal is Signal.PROFILES:
+        datas = list(map(compact, datas))
+    return [Batch(batch.signal, len(own), data, part) for own, data, part in zip(ranges, datas, parts, strict=True)]
 
 
 def _keep(signal: Signal, data: bytes, path: Path, kept: range) -> bytes:

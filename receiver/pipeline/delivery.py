@@ -13,6 +13,7 @@ from receiver.pipeline.hold import HELD, Hold
 from translators.batch import Batch, Signal
 from translators.otlp import Malformed, split
 from translators.otlp_halves import halve
+from translators.profiles import split as profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +186,8 @@ class Delivery:
 
 
 async def _cut(batch: Batch, max_bytes: int) -> list[Batch]:
-    return await _off_loop(lambda: split(batch, max_bytes), batch) if len(batch.data) > max_bytes else [batch]
+    cut = profiles.split if batch.signal is Signal.PROFILES else split
+    return await _off_loop(lambda: cut(batch, max_bytes), batch) if len(batch.data) > max_bytes else [batch]
 
 
 async def _halves(batch: Batch) -> list[Batch]:
