@@ -1,6 +1,6 @@
 """What ``make bench`` prints: the translators on one core, then the whole way from a recording to a sink.
 
-    python benchmarks [redaction] [translator] [kernel] [reader] [end-to-end] [otlp] [queue]
+    python benchmarks [redaction] [translator] [kernel] [reader] [end-to-end] [otlp] [queue] [profiles]
 
 Every figure is the median of its runs. Runs of what is compared take turns, so that a machine that is busy for a
 while is busy for both. Processor time is counted, not the clock's, wherever one process does the work.
@@ -14,6 +14,7 @@ import end_to_end
 import kernel
 import otlp
 import pipeline
+import profiles
 import reader
 import recordings
 import redaction
@@ -28,6 +29,7 @@ PARTS = {
     "end-to-end": end_to_end.rows,
     "otlp": otlp.rows,
     "queue": pipeline.rows,
+    "profiles": profiles.rows,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fuzz import fuzz_otlp, fuzz_pprof, fuzz_recording, fuzz_tetragon, mutations
+from fuzz import fuzz_otlp, fuzz_pprof, fuzz_profile, fuzz_recording, fuzz_tetragon, mutations
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -32,6 +32,11 @@ def test_a_damaged_recording_is_read_up_to_the_damage() -> None:
 def test_a_push_of_profiles_is_read_or_refused() -> None:
     """Forms, queries and JSON of all profilers: nothing but the errors that a sender is told."""
     mutations.in_a_test(fuzz_pprof.check, fuzz_pprof.inputs(), 300)
+
+
+def test_a_damaged_profile_is_refused_or_conforms() -> None:
+    """Whatever is in it, nothing is raised, and what comes out is what the specification asks for."""
+    mutations.in_a_test(fuzz_profile.check, fuzz_profile.inputs(), 300)
 
 
 def test_a_file_of_profiles_is_shown_or_refused() -> None:

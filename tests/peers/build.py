@@ -71,6 +71,11 @@ def profiled() -> Path:
     return PROFILED.path
 
 
+def pprof() -> Path:
+    """Where the reader of profiles on pprof's own library lies once it is built."""
+    return PPROF.path
+
+
 def pyroscope() -> Path:
     """Where Pyroscope's Python agent lies once it is installed: a folder for PYTHONPATH."""
     return PYROSCOPE.path
@@ -154,12 +159,8 @@ PARCA = _module("parca", "Parca's server", package="github.com/parca-dev/parca/c
 PARCA_PUSH = _module("parca", "a client of Parca's API", program="parca-push")
 OTELCOL = Peer("otelcol", (MANIFEST,), _make_otelcol)
 PYROSCOPE = Peer("pyroscope", (PYROSCOPE_FROM_PYPI,), _make_pyroscope)
-LOGQL = _module("logql", "a check of LogQL by Loki's parser")
-TRACEQL = _module("traceql", "a check of TraceQL by Tempo's parser")
-COMPOSE = Peer("docker-compose", (COMPOSE_MODULE,), _make_compose)
-PEERS = (TETRAGON, PROFILED, PYROSCOPE, OTELCOL)
-DEPLOY_PEERS = (COMPOSE, LOGQL, TRACEQL)
-"""What the deploy tests need besides."""
+PPROF = _module("pprof", "the reader of profiles on pprof's own library")
+PEERS = (TETRAGON, PROFILED, PPROF, PYROSCOPE, OTELCOL)
 
 
 def _go() -> tuple[Path, dict[str, str]]:

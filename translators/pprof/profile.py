@@ -80,7 +80,6 @@ def translate(pprof: Pprof, given: Given, dictionary: Dictionary, options: Optio
     if types > _MAX_TYPES:
         raise RefusedError(f"it has {types} sample types, and at most {_MAX_TYPES} are taken", "too_large")
     strings = Strings(pprof.strings, dictionary)
-    columns = samples.split(pprof.samples, types)
     locations = Locations(
         pprof,
         Functions(header.function, strings, dictionary),
@@ -88,6 +87,7 @@ def translate(pprof: Pprof, given: Given, dictionary: Dictionary, options: Optio
         dictionary,
         name_natives=options.native_names == "placeholder",
     )
+    columns = samples.split(pprof.samples, types)
     stacks = samples.stacks(columns.stacks, locations, dictionary)
     labels = Labels(strings, dictionary, options.redactor)
     encoded = samples.encode(stacks, labels, columns, types, _EXPANSION * options.max_bytes)
