@@ -7,6 +7,8 @@ get nothing until the agents restart.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -89,10 +91,11 @@ async def _upload(behind: grpc.aio.Channel, _: Sender, call: Conversation) -> No
     method: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = behind.stream_unary(UPLOAD_PATH)
     onward = method()
     try:
-        while (message := await call.read()) is not None:
-            await onward.write(message)
-            call.forget()
-        await onward.done_writing()
+        with contextlib.suppress(asyncio.InvalidStateError):  # the server has answered before the end
+            while (message := await call.read()) is not None:
+                await onward.write(message)
+                call.forget()
+            await onward.done_writing()
         await call.write(await onward)
     except grpc.aio.AioRpcError as error:
         raise _relayed(error) from None

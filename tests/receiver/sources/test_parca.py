@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
 from peers import parca_agent
@@ -22,7 +25,8 @@ from tests.receiver.tiny import until
 from tests.translators.parca_arrow import reverse
 from translators.batch import Signal
 from translators.pb.debuginfo_pb2 import ShouldInitiateUploadResponse
-from translators.pb.profilestore_pb2 import WriteArrowRequest, WriteRequest
+from translators.pb.profile_pb2 import Profile
+from translators.pb.profilestore_pb2 import WriteArrowRequest, WriteRawRequest
 from translators.pb.telemetry_pb2 import ReportPanicRequest
 
 if TYPE_CHECKING:
@@ -261,5 +265,120 @@ async def test_an_exchange_whose_first_part_is_hostile_is_refused() -> None:
         for record in (b"", b"x" * 100, parca_agent.v1(ROWS)[0][:-100]):
             error = await refusal(agent.write(record, None))
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert not WriteRequest().record
         assert not source.queue.batches
+
+
+def raw(*labels: tuple[str, str], profile: bytes | None = None) -> WriteRawRequest:
+    """A ``WriteRawRequest`` of one small profile."""
+    if profile is None:
+        small = Profile(string_table=["", "samples", "count", "main"], time_nanos=NOW_NS)
+        small.sample_type.add(type=1, unit=2)
+        small.function.add(id=1, name=3)
+        small.location.add(id=1).line.add(function_id=1)
+        small.sample.add(location_id=[1], value=[7])
+        profile = gzip.compress(small.SerializeToString())
+    request = WriteRawRequest()
+    series = request.series.add()
+    for name, value in labels:
+        series.labels.labels.add(name=name, value=value)
+    series.samples.add(raw_profile=profile)
+    return request
+
+
+async def post(source: Running, data: Any, content_type: str = "application/json") -> tuple[int, Any]:
+    """Post to the gateway's path; status and JSON of the answer."""
+    url = f"http://{source.address('http')}/api/profiles/writeraw"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=data, headers={"Content-Type": content_type}) as answer,
+    ):
+        return answer.status, await answer.json()
+
+
+async def test_pprof_is_taken_over_both_protocols() -> None:
+    """``WriteRaw``, as gRPC and as the gateway's JSON, in camelCase and in snake_case."""
+    request = raw(("__name__", "process_cpu"), ("job", "shop"))
+    async with serving(BOTH) as source, Agent(source.address()) as agent:
+        await agent.call(f"{STORE}/WriteRaw", request.SerializeToString())
+        for snake in (False, True):
+            text = json_format.MessageToJson(request, preserving_proto_field_name=snake)
+            assert await post(source, text) == (200, {})
+        assert await post(source, "{}") == (200, {})
+        assert [batch.items for batch in source.queue.batches] == [1] * 3
+        assert len({batch.data for batch in source.queue.batches}) == 1
+        found = ExportProfilesServiceRequest.FromString(source.queue.batches[0].data)
+        attributes = {each.key: each.value.string_value for each in found.resource_profiles[0].resource.attributes}
+        assert attributes["service.name"] == "shop"
+
+
+async def test_pprof_that_is_none_is_refused_with_the_reason() -> None:
+    """As INVALID_ARGUMENT and as the gateway's error."""
+    request = raw(("__name__", "x"), profile=b"--- heap ---")
+    async with serving(BOTH) as source, Agent(source.address()) as agent:
+        error = await refusal(agent.call(f"{STORE}/WriteRaw", request.SerializeToString()))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        status, body = await post(source, json_format.MessageToJson(request))
+        assert (status, body["code"], body["details"]) == (400, 3, [])
+        assert body["message"] == error.details()
+        for text in ("{", '{"series": 7}', '{"series": [{"samples": [{"rawProfile": 7}]}]}'):
+            status, body = await post(source, text)
+            assert (status, body["code"]) == (400, 3)
+            assert "no WriteRawRequest in JSON" in body["message"]
+        assert (await post(source, "{}", "text/plain"))[0] == 415
+        assert not source.queue.batches
+
+
+class Behind(grpc.GenericRpcHandler):
+    """A server that wants debug information; it keeps what it is sent."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.calls: list[tuple[str, bytes]] = []
+        self.fails: grpc.StatusCode | None = None
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        """Serve every method as a stream of messages and one answer."""
+
+        async def answer(messages: Any, context: Any) -> bytes:
+            received = b"".join([message async for message in messages])
+            self.calls.append((details.method.rpartition("/")[2], received))
+            if self.fails is not None:
+                await context.abort(self.fails, "not so")
+            return b"answer to " + received[:10]
+
+        return grpc.stream_unary_rpc_method_handler(answer)
+
+
+async def test_debug_information_is_handed_to_the_server_behind() -> None:
+    """Questions, uploads in chunks, and how they end; while the server is away agents are put off."""
+    behind, server = Behind(), grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    server.add_generic_rpc_handlers((behind,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    service = "/parca.debuginfo.v1alpha1.DebuginfoService"
+    debuginfo = {"endpoint": f"127.0.0.1:{port}", "tls": {"insecure": True}}
+    try:
+        async with serving(debuginfo=debuginfo) as source, Agent(source.address()) as agent:
+            for name in ("ShouldInitiateUpload", "InitiateUpload", "MarkUploadFinished"):
+                assert await agent.call(f"{service}/{name}", b"x") == b"answer to x"
+            upload: Any = agent._channel.stream_unary(f"{service}/Upload")
+            chunks = [b"a" * (8 << 20), b"b" * 1000, b"c"]
+            assert await upload(iter(chunks), timeout=20) == b"answer to aaaaaaaaaa"
+            assert behind.calls[-1] == ("Upload", b"".join(chunks))
+            behind.fails = grpc.StatusCode.ALREADY_EXISTS
+            error = await refusal(agent.call(f"{service}/InitiateUpload", b"x"))
+            assert (error.code(), error.details()) == (grpc.StatusCode.ALREADY_EXISTS, "not so")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await upload(iter(chunks[1:]), timeout=20)
+            assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+            await server.stop(0)
+            answer = ShouldInitiateUploadResponse.FromString(await agent.call(SHOULD_PATH, b"x"))
+            assert (answer.should_initiate_upload, answer.reason) == (False, IN_PROGRESS)
+    finally:
+        await server.stop(0)
+    assert [name for name, _ in behind.calls[:4]] == [
+        "ShouldInitiateUpload",
+        "InitiateUpload",
+        "MarkUploadFinished",
+        "Upload",
+    ]
