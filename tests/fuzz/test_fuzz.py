@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fuzz import fuzz_otlp, fuzz_pprof, fuzz_profile, fuzz_recording, fuzz_tetragon, mutations
+from fuzz import fuzz_otlp, fuzz_parca, fuzz_pprof, fuzz_recording, fuzz_tetragon, mutations
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -42,6 +42,11 @@ def test_a_damaged_profile_is_refused_or_conforms() -> None:
 def test_a_file_of_profiles_is_shown_or_refused() -> None:
     """Whatever it says, a terminal is not made to obey."""
     mutations.in_a_test(fuzz_pprof.check_file, fuzz_pprof.files(), 300)
+
+
+def test_an_arrow_record_of_parcas_is_translated_or_refused() -> None:
+    """Both schemas, compressed or not: OTLP that conforms, or a reason; the process survives."""
+    mutations.in_a_test(fuzz_parca.check, fuzz_parca.inputs(), 400)
 
 
 def test_the_memory_bound_fails_what_goes_beyond_it() -> None:

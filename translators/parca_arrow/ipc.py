@@ -65,7 +65,7 @@ def check(record: bytes, limits: Limits = Limits()) -> None:  # noqa: B008 - imm
             if cells > limits.max_cells:
                 raise TooLargeError(f"the Arrow stream claims more than {limits.max_cells} cells")
             position += body_length
-    except struct.error:
+    except (struct.error, IndexError):
         raise MalformedError("the metadata of an Arrow message is damaged") from None
 
 
