@@ -119,6 +119,8 @@ def _compact(config: bytes) -> str:
 
 
 def _from_json(body: bytes) -> bytes:
+    if not body.lstrip().startswith(b"{"):
+        raise Malformed("no push.v1.PushRequest in JSON: it is no object")
     if sum(map(body.count, (b"{", b"[", b","))) > _MAX_JSON_VALUES:
         raise Malformed(f"no push.v1.PushRequest in JSON: it has more than {_MAX_JSON_VALUES} values")
     try:

@@ -277,6 +277,7 @@ async def test_push_takes_grpc() -> None:
         (b"bad", {"Content-Type": "application/proto"}, 400, "invalid_argument", "bad it is"),
         (b"huge", {"Content-Type": "application/proto"}, 413, "resource_exhausted", "huge it is"),
         (b"{", {"Content-Type": "application/json"}, 400, "invalid_argument", "no push.v1.PushRequest in JSON"),
+        (b"null", {"Content-Type": "application/json"}, 400, "invalid_argument", "it is no object"),
         (b'{"series":1}', {"Content-Type": "application/json"}, 400, "invalid_argument", "no push.v1.PushRequest"),
         (b"[" * 90_000, {"Content-Type": "application/json"}, 400, "invalid_argument", "no push.v1.PushRequest"),
         (
