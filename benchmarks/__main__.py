@@ -1,6 +1,6 @@
 """What ``make bench`` prints: the translators on one core, then the whole way from a recording to a sink.
 
-    python benchmarks [redaction] [translator] [kernel] [reader] [end-to-end] [otlp] [queue] [profiles]
+    python benchmarks [redaction] [translator] [kernel] [reader] [end-to-end] [otlp] [parca] [queue]
 
 Every figure is the median of its runs. Runs of what is compared take turns, so that a machine that is busy for a
 while is busy for both. Processor time is counted, not the clock's, wherever one process does the work.
@@ -13,6 +13,7 @@ import sys
 import end_to_end
 import kernel
 import otlp
+import parca
 import pipeline
 import profiles
 import reader
@@ -28,6 +29,7 @@ PARTS = {
     "reader": reader.rows,
     "end-to-end": end_to_end.rows,
     "otlp": otlp.rows,
+    "parca": parca.rows,
     "queue": pipeline.rows,
     "profiles": profiles.rows,
 }
