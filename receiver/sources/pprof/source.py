@@ -106,8 +106,8 @@ class Source:
         return outcome
 
     def _attributes(self, sender: Sender) -> dict[str, str]:
-        headers = self._config.resource_headers
-        return {key: sender.headers[header] for header, key in headers.items() if header in sender.headers}
+        """What headers say; where one is missing, "", which keeps a label from saying it instead."""
+        return {key: sender.headers.get(header, "") for header, key in self._config.resource_headers.items()}
 
 
 def _report(intake: Intake, answers: bool, text: str, *, is_listening: bool) -> None:  # noqa: FBT001 - as Targets calls it

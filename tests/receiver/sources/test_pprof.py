@@ -445,7 +445,9 @@ async def test_senders_are_known_and_headers_become_attributes(tmp_path: Path) -
             assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
         known = {"Authorization": "Bearer secret", "X-Scope-OrgID": "eleven"}
         assert (await source.post("/v1/pprof?tenant.id=forged", PROFILE, known))[0] == 204
-        assert source.given == [Given("pprof", PROFILE, {"tenant.id": "eleven"}, "ci")]
+        assert (await source.post("/v1/pprof?tenant.id=forged", PROFILE, {"Authorization": "Bearer secret"}))[0] == 204
+        assert [each.labels for each in source.given] == [{"tenant.id": "eleven"}, {"tenant.id": ""}]
+        assert {each.principal for each in source.given} == {"ci"}
 
 
 async def test_only_post_is_possible() -> None:
@@ -514,3 +516,6 @@ def test_a_label_of_a_push_cannot_forge_what_a_header_says(shared_data: Callable
     request = ExportProfilesServiceRequest.FromString(batch.data)
     attributes = {each.key: each.value.string_value for each in request.resource_profiles[0].resource.attributes}
     assert attributes == {"service.name": "shop", "tenant.id": "eleven", "otelbee.tenant": "alice"}
+    (batch,) = translator.translate("pyroscope_push", [record], Origin(labels={"tenant.id": ""}), 1).batches
+    request = ExportProfilesServiceRequest.FromString(batch.data)
+    assert [each.key for each in request.resource_profiles[0].resource.attributes] == ["service.name"]
