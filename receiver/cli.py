@@ -12,9 +12,9 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TextIO
 
-from receiver import app, doctor, effective, inspection, logs, parent, replay
+from receiver import app, doctor, effective, init, logs, parent, replay
 from receiver.config import load, load_for_translation
 from receiver.errors import ConfigError, OtelbeeError, RecordingError, StartError
 from receiver.layers import ENVIRONMENT_PREFIX, origins
@@ -34,17 +34,11 @@ _STOP_MARGIN_S = 1.0
 """For last words, beyond the time that a stop may take."""
 
 _WHAT_TO_DO = """\
-otelbee run: there is no configuration. Write a file, for example otelbee.yaml:
+otelbee run: there is no configuration. Write one for this machine, and start with it:
 
-    sources:
-      tetragon: {}
-    exporter:
-      otlp_grpc:
-        endpoint: localhost:4317
-        tls:
-          insecure: true
+    otelbee init -o otelbee.yaml
+    otelbee run --config otelbee.yaml
 
-and start with:  otelbee run --config otelbee.yaml
 Every key is in docs/config.md. OTEL_EXPORTER_OTLP_* is not read.\
 """
 
@@ -110,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         listed.append(f"  {name:<14}{text}")
         return added
 
+    _add_init(add("init", _init, "Write a first configuration for what is found on this machine; asks nothing."))
     for name, command, text in (
         ("run", _run, "Run the service until SIGTERM or SIGINT; a second signal stops at once. SIGHUP reloads."),
         ("validate", _validate, "Check the configuration: silent when it is right, every problem when not."),
@@ -133,6 +128,17 @@ def _parser() -> argparse.ArgumentParser:
     add("version", _version, "Print the version.")
     parser.epilog = "\n".join(("commands:", *listed, "", "otelbee COMMAND --help says more."))
     return parser
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write it, not over a file that is there (default: stdout)",
+    )
+    parser.add_argument("--force", action="store_true", help="write over a file that is there")
 
 
 def _add_layers(parser: argparse.ArgumentParser) -> None:
@@ -209,6 +215,18 @@ def _run(given: argparse.Namespace) -> int:
         logging_ends()
 
 
+def _init(given: argparse.Namespace) -> int:
+    init.check(given.output, force=given.force)
+    written = asyncio.run(init.first())
+    _complain("\n".join(doctor.as_lines(written.findings, colour=_colourful(sys.stderr))))
+    if given.output is None:
+        print(written.text, end="")
+    else:
+        init.save(written.text, given.output)
+        _complain(f"\n{given.output} is written. Look whether it works here: otelbee doctor --config {given.output}")
+    return 0
+
+
 def _validate(given: argparse.Namespace) -> int:
     load(given.config, given.set, os.environ)
     return 0
@@ -221,14 +239,17 @@ def _print_config(given: argparse.Namespace) -> int:
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     wrong = False
     try:
         findings = asyncio.run(_examined(load(given.config, given.set, os.environ)))
     except ConfigError as error:
         findings, wrong = [doctor.Finding("config", "fail", each, _CORRECT) for each in error.problems], True
-    print(doctor.as_json(findings) if given.json else doctor.as_text(findings, colour=colour), end="")
+    print(doctor.as_json(findings) if given.json else doctor.as_text(findings, colour=_colourful(sys.stdout)), end="")
     return _WRONG if wrong else 0 if doctor.works(findings) else _FAILED
+
+
+def _colourful(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 async def _examined(config: Config) -> list[doctor.Finding]:

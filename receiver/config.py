@@ -21,6 +21,7 @@ from receiver.memory import Config as MemoryConfig
 from receiver.problems import unknown, validated
 from receiver.registry import EXPORTERS, SOURCES, TRANSLATABLE, Shared, share, source_type
 from receiver.storage import Config as StorageConfig
+from receiver.yaml_text import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -114,6 +115,16 @@ def load(paths: Sequence[Path], sets: Sequence[str], environ: Mapping[str, str])
         ConfigError: with every problem at once.
     """
     document = read(paths, sets, environ)
+    return _validate(document, document.data)
+
+
+def load_text(text: str) -> Config:
+    """Load a configuration from its text alone.
+
+    Raises:
+        ConfigError: with every problem at once.
+    """
+    document = Document(parse(text), texts={}, origins={}, problems=(), failed=frozenset(), complete=True)
     return _validate(document, document.data)
 
 

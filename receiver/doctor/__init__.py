@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from receiver.doctor import collector, disk, source
-from receiver.doctor.findings import Finding, as_json, as_text, failure, works
+from receiver.doctor.findings import Finding, as_json, as_lines, as_text, failure, works
 from receiver.errors import StartError
 from receiver.exporters import file, otlp_grpc
 from receiver.net.listen import listen
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from receiver.config import Config
     from receiver.registry import Entry
 
-__all__ = ["Finding", "as_json", "as_text", "examine", "failure", "works"]
+__all__ = ["Finding", "as_json", "as_lines", "as_text", "examine", "failure", "running_version", "works"]
 
 
 async def examine(config: Config, *, registry: Mapping[str, Entry] = SOURCES) -> AsyncIterator[Finding]:
@@ -74,7 +74,7 @@ async def _own_port(endpoint: str) -> AsyncIterator[Finding]:
         for listener in listen(endpoint):
             listener.close()
     except StartError as error:
-        if version := await _running_version(endpoint):
+        if version := await running_version(endpoint):
             cause = f"{endpoint} is taken by otelbee {version}, which runs already"
             yield Finding(check, "note", cause, "stop it before another one is started")
         else:
@@ -83,7 +83,7 @@ async def _own_port(endpoint: str) -> AsyncIterator[Finding]:
         yield Finding(check, "ok", f"{endpoint} can be listened on")
 
 
-async def _running_version(endpoint: str) -> str:
+async def running_version(endpoint: str) -> str:
     """The version of the otelbee that listens there; empty where it is something else."""
     timeout = aiohttp.ClientTimeout(total=3)
     try:

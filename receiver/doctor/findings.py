@@ -44,8 +44,8 @@ def works(findings: Sequence[Finding]) -> bool:
     return all(finding.verdict != "fail" for finding in findings)
 
 
-def as_text(findings: Sequence[Finding], *, colour: bool) -> str:
-    """Write findings for people, the verdict at the end."""
+def as_lines(findings: Sequence[Finding], *, colour: bool) -> list[str]:
+    """Write findings for people."""
     width = max((len(finding.check) for finding in findings), default=0)
     lines: list[str] = []
     for finding in findings:
@@ -54,9 +54,16 @@ def as_text(findings: Sequence[Finding], *, colour: bool) -> str:
         lines[-1] += f"  {finding.check:<{width}}  {finding.cause}"
         if finding.remedy:
             lines.append(f"{'':<{len(mark) + width + 4}}-> {finding.remedy}")
+    return lines
+
+
+def as_text(findings: Sequence[Finding], *, colour: bool) -> str:
+    """Write findings for people, the verdict at the end."""
     wrong = sum(finding.verdict == "fail" for finding in findings)
     problems = "1 problem" if wrong == 1 else f"{wrong} problems"
-    return "\n".join([*lines, "", f"It would not work: {problems}." if wrong else "It would work.", ""])
+    return "\n".join(
+        [*as_lines(findings, colour=colour), "", f"It would not work: {problems}." if wrong else "It would work.", ""]
+    )
 
 
 def as_json(findings: Sequence[Finding]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from receiver import parent
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from receiver.types import Outcome, Source
     from translators.batch import Origin
 
+_BTF = Path("/sys/kernel/btf/vmlinux")
 _WAIT_S = 8.0
 """Longer than any source takes to say that its peer does not answer."""
 
@@ -102,7 +104,9 @@ async def _bpf(check: str) -> Finding:
     if await asked.wait():
         remedy = "install python3-bpfcc (Debian, Ubuntu) or python3-bcc (Fedora)"
         return failure(check, f"{parent.SYSTEM_PYTHON} has no bcc, which compiles the kernel programs", remedy)
-    return Finding(check, "ok", "root starts the bpf process; bcc is there")
+    if not await asyncio.to_thread(_BTF.exists):
+        return failure(check, f"the kernel has no {_BTF}", "take a kernel that is built with CONFIG_DEBUG_INFO_BTF")
+    return Finding(check, "ok", "root starts the bpf process; bcc and the kernel's type information are there")
 
 
 _HAS_BCC = "import importlib.util, sys; sys.exit(importlib.util.find_spec('bcc') is None)"
