@@ -23,6 +23,11 @@ from translators.pb import tetragon_pb2 as full
 Encode = Callable[[Any, str, list[str]], bytes]
 """(value, path of the value, paths that were not known, appended to) to the encoded payload."""
 
+# Names up to Tetragon 1.0; on the wire nothing changed.
+_FORMER_FIELDS: Mapping[str, Mapping[str, str]] = {"tetragon.ProcessKprobe": {"stack_trace": "kernel_stack_trace"}}
+_FORMER_VALUES: Mapping[str, Mapping[str, str]] = {
+    "tetragon.KprobeAction": {"KPROBE_ACTION_NOTIFYKILLER": "KPROBE_ACTION_NOTIFYENFORCER"}
+}
 _INTEGER_DIGITS = 20  # -9223372036854775808
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -112,6 +117,8 @@ def _bytes(value: Any, path: str, _: list[str]) -> bytes:
 def _enum(field: FieldDescriptor) -> Encode:
     assert field.enum_type is not None
     numbers = {value.name: value.number for value in field.enum_type.values}
+    former = _FORMER_VALUES.get(field.enum_type.full_name, {})
+    numbers |= {name: numbers[now] for name, now in former.items()}
 
     def encode(value: Any, path: str, unknown: list[str]) -> bytes:
         if isinstance(value, str):
@@ -190,6 +197,8 @@ class _Message:
             self._fields = {
                 name: _field(field) for field in self._descriptor.fields for name in (field.name, field.json_name)
             }
+            former = _FORMER_FIELDS.get(self._descriptor.full_name, {})
+            self._fields |= {name: self._fields[now] for name, now in former.items()}
         parts = []
         prefix = f"{path}." if path else ""
         for name, item in value.items():
