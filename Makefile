@@ -28,6 +28,9 @@ peers: .venv/dev  ## Build the real programs that tests run against, tests/peers
 proto: .venv/dev  ## Generate translators/pb from proto/
 	$(BIN)/python proto/generate.py
 
+dist: .venv/dev  ## Build what a release consists of into dist/: wheel, bill of materials, chart, images, checksums
+	$(BIN)/python deploy/dist.py
+
 faults: peers  ## Break everything around otelbee and show what became of every record; a full disk needs root
 	$(BIN)/pytest tests/faults
 
@@ -54,4 +57,4 @@ bench: .venv/dev  ## Measure the translators and the way through
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
 	@touch $@
 
-.PHONY: help run test check peers proto faults image test-deploy bench
+.PHONY: help run test check peers proto faults bench dist

@@ -7,8 +7,10 @@ socket only, reads nothing from it, decodes nothing, and writes nothing else.
 from __future__ import annotations
 
 import argparse
+import grp
 import hashlib
 import os
+import pwd
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,13 +39,31 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=VERSION)
     parser.add_argument("--program", action="append", choices=sorted(layout.PROGRAMS), help="repeat for several")
     parser.add_argument("--socket", type=Path, default=Path("/run/otelbee/bpf.sock"), help="default: %(default)s")
-    parser.add_argument("--socket-gid", type=int, help="the group that may open the socket, besides root")
-    parser.add_argument("--allow-uid", type=int, action="append", help="a user that may connect; repeat for several")
+    parser.add_argument(
+        "--socket-gid", type=_gid, help="the group that may open the socket, besides root; a name will do"
+    )
+    parser.add_argument(
+        "--allow-uid", type=_uid, action="append", help="a user that may connect; a name will do; repeat for several"
+    )
     parser.add_argument("--mount-tracefs", action="store_true", help="only mount tracefs where it is not, and exit")
     arguments = parser.parse_args(argv)
     if not arguments.mount_tracefs and not arguments.program:
         parser.error("name at least one --program")
     return arguments
+
+
+def _uid(text: str) -> int:
+    try:
+        return int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no user {text!r}") from None
+
+
+def _gid(text: str) -> int:
+    try:
+        return int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no group {text!r}") from None
 
 
 def _flags(programs: Sequence[str]) -> list[str]:

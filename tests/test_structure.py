@@ -13,7 +13,7 @@ import pytest
 from receiver.registry import EXPORTERS, SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("receiver", "translators", "bpf", "proto", "benchmarks", "examples")
+PACKAGES = ("receiver", "translators", "bpf", "proto", "benchmarks", "examples", "deploy")
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 60
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "manager", "handler"}
 
