@@ -2,7 +2,8 @@
 
     python deploy/dist.py [wheel] [sbom] [chart] [images]     all of them without any
 
-- ``otelbee-VERSION-py3-none-any.whl``, the same bytes from the same commit, and ``requirements.lock``, which is what it runs with;
+- ``otelbee-VERSION-py3-none-any.whl``, the same bytes from the same commit; ``requirements.lock``, which is what it runs
+  with; ``install.sh``, which makes systemd services of both;
 - ``otelbee-VERSION.cdx.json``, the bill of materials (CycloneDX) of that lock;
 - ``otelbee-VERSION.tgz``, the Helm chart; needs ``helm``;
 - ``otelbee-VERSION-ARCHITECTURE.tar``, both container images for ``docker load``; needs ``docker`` and runs ``make image``;
@@ -41,9 +42,10 @@ def version() -> str:
 
 
 def wheel(folder: Path) -> None:
-    """The wheel and its lock. Times in it are the last commit's, or ``$SOURCE_DATE_EPOCH``."""
+    """The wheel, whose times are the last commit's or ``$SOURCE_DATE_EPOCH``, and what installs it."""
     _run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder))
-    shutil.copyfile(ROOT / "requirements.lock", folder / "requirements.lock")
+    for beside in (ROOT / "requirements.lock", ROOT / "deploy" / "systemd" / "install.sh"):
+        shutil.copyfile(beside, folder / beside.name)
 
 
 def sbom(folder: Path) -> None:
@@ -100,12 +102,14 @@ def _program(name: str, remedy: str) -> str:
 
 
 def _run(*command: str) -> str:
-    environment = {"SOURCE_DATE_EPOCH": _last_commit(), "PYTHONWARNINGS": "ignore", **os.environ}
+    epoch = os.environ.get("SOURCE_DATE_EPOCH") or _last_commit()
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch, "PYTHONWARNINGS": "ignore"}
     return subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def _last_commit() -> str:
-    asked = subprocess.run(("git", "log", "-1", "--format=%ct"), cwd=ROOT, capture_output=True, text=True, check=True)
+    git = _program("git", "install it, or set SOURCE_DATE_EPOCH")
+    asked = subprocess.run((git, "log", "-1", "--format=%ct"), cwd=ROOT, capture_output=True, text=True, check=True)
     return asked.stdout.strip()
 
 

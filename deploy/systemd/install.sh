@@ -1,19 +1,19 @@
 #!/bin/sh
-# Installs otelbee as systemd services, from a wheel and the requirements.lock beside it: sudo sh install.sh WHEEL
-# Again, with another wheel, it upgrades. What it found on this machine is in /etc/otelbee/otelbee.yaml, which it writes once.
+# Installs otelbee as systemd services, from the wheel and the requirements.lock beside this file: sudo sh install.sh
+# Run again from a newer release it upgrades. It writes /etc/otelbee/otelbee.yaml once, for what it finds on this machine.
 set -eu
 
-wheel=${1:?name the wheel: sudo sh install.sh dist/otelbee-VERSION-py3-none-any.whl}
+release=$(dirname "$0")
 python=${PYTHON:-python3}
 home=/opt/otelbee
 config=/etc/otelbee/otelbee.yaml
 socket=/run/otelbee/bpf.sock
 
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelbee needs Python 3.11 or newer: PYTHON=python3.12 sh install.sh WHEEL")'
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelbee needs Python 3.11 or newer: PYTHON=python3.12 sh install.sh")'
 umask 022
 "$python" -m venv "$home"
-"$home/bin/pip" install --disable-pip-version-check --quiet --require-hashes -r "$(dirname "$wheel")/requirements.lock"
-"$home/bin/pip" install --disable-pip-version-check --quiet --no-deps --force-reinstall "$wheel"
+"$home/bin/pip" install --disable-pip-version-check --quiet --require-hashes -r "$release/requirements.lock"
+"$home/bin/pip" install --disable-pip-version-check --quiet --no-deps --force-reinstall "$release"/otelbee-*.whl
 ln -sfn "$("$home/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bpf" "$home/bpf"
 
 install -D -m 644 "$home/share/otelbee/systemd/otelbee-user.conf" /etc/sysusers.d/otelbee.conf

@@ -1,83 +1,43 @@
-"""A Docker Engine with the images, for the tests of what is shipped."""
+"""What the deploy tests install from: the release, and nothing else of the repository."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from deploy.kubernetes import Node
-from peers import build
-
-from deploy import images, kubernetes
-from deploy.compose import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import ModuleType
 
-    from deploy.images import Images
-
-PROGRAMS = {
-    "docker": "docker.io",
-    "dockerd": "docker.io",
-    "debootstrap": "debootstrap",
-    "busybox": "busybox-static",
-    "prometheus": "prometheus",
-}
-"""By program, the Debian package that has it."""
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def unavailable(reason: str) -> None:
-    """Skip the calling test where it cannot run; fail it where CI runs."""
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+def dist_script() -> ModuleType:
+    """``deploy/dist.py``, which lies in no package."""
+    spec = importlib.util.spec_from_file_location("dist", ROOT / "deploy" / "dist.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-@pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Docker Engine."""
-    missing = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
-    if os.geteuid() != 0:
-        unavailable("the deploy tests need root: they run debootstrap and a Docker Engine")
-    if missing:
-        unavailable(f"apt-get install {' '.join(sorted(missing))}")
-    if not all(peer.path.exists() for peer in (build.OTELCOL, build.COMPOSE)):
-        unavailable("the Collector, Docker Compose and the like are not built: make test-deploy does")
-    with images.engine(tmp_path_factory.mktemp("docker")):
-        yield
+@pytest.fixture(name="dist", scope="session")
+def _dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the wheel, its lock, the bill of materials and their checksums, as ``make dist`` builds them."""
+    folder = tmp_path_factory.mktemp("release") / "dist"
+    dist_script().build(folder, ["wheel", "sbom"])
+    return folder
 
 
-@pytest.fixture(scope="session")
-def product() -> Iterator[Images]:
-    """The images of this commit, and the others that tests run beside them."""
-    with images.built() as names:
-        yield names
-
-
-@pytest.fixture(scope="module")
-def stack(product: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The Compose demo, up."""
-    with Stack(product, tmp_path_factory.mktemp("output")) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def helm_program() -> None:
-    """Helm is built."""
-    if not build.kubernetes().exists():
-        unavailable("helm is not built: make test-deploy does")
-    if shutil.which("promtool") is None:
-        unavailable("apt-get install prometheus")
-
-
-@pytest.fixture(scope="session")
-def node(product: Images, helm_program: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:  # noqa: ARG001 - needed
-    """A Kubernetes node that holds the images; one for all tests, each of which has its own namespaces."""
-    if missing := kubernetes.missing():
-        unavailable(f"apt-get install {' '.join(sorted(missing))}")
-    with Node(tmp_path_factory.mktemp("node"), product.pause) as running:
-        for image in product[1:]:
-            running.load(image)
-        yield running
+@pytest.fixture(name="wheelhouse", scope="session")
+def _wheelhouse(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The distributions of the lock, for where there is no network."""
+    folder = tmp_path_factory.mktemp("wheelhouse")
+    pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--require-hashes", "-r", dist / "requirements.lock", "-d", folder], check=True)
+    return folder
