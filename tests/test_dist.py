@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -12,37 +11,23 @@ import sys
 import sysconfig
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from bpf.live import require_bpf
 from peers.processes import Program, free_port
 
+from deploy import dist
 from translators.version import VERSION
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEEL = f"otelbee-{VERSION}-py3-none-any.whl"
 
 
-@pytest.fixture(name="script", scope="session")
-def _script() -> ModuleType:
-    """``deploy/dist.py``, which lies in no package."""
-    spec = importlib.util.spec_from_file_location("dist", ROOT / "deploy" / "dist.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(name="release", scope="session")
-def _release(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What can be built without helm and docker."""
     folder = tmp_path_factory.mktemp("release") / "dist"
-    script.build(folder, ["wheel", "sbom"])
+    dist.build(folder, ["wheel", "sbom"])
     return folder
 
 

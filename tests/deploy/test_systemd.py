@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import yaml
 from bpf.live import require_bpf, unavailable
 from peers.processes import Collector, until
 
+from deploy import dist as release
 from tests.deploy.machine import Machine, missing
 
 if TYPE_CHECKING:
@@ -85,6 +87,23 @@ class Installed:
         """Run a program on the machine, and wait until the Collector has its start."""
         self.machine.run("/bin/true", mark)
         self.collector.until(lambda: mark in str(self.collector.records()), f"it has the exec of {mark}")
+
+
+@pytest.fixture(name="dist", scope="module")
+def _dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the wheel, its lock, the bill of materials and their checksums, as ``make dist`` builds them."""
+    folder = tmp_path_factory.mktemp("release") / "dist"
+    release.build(folder, ["wheel", "sbom"])
+    return folder
+
+
+@pytest.fixture(name="wheelhouse", scope="module")
+def _wheelhouse(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The distributions of the lock, for where there is no network."""
+    folder = tmp_path_factory.mktemp("wheelhouse")
+    pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--require-hashes", "-r", dist / "requirements.lock", "-d", folder], check=True)
+    return folder
 
 
 @pytest.fixture(name="installed", scope="module")
