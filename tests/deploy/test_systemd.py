@@ -6,9 +6,10 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ROOT / "deploy" / "systemd"
 PAGE = ROOT / "docs" / "deploy" / "systemd.md"
+CONFIG = "/etc/otelbee/otelbee.yaml"
 SERVICES = ("otelbee", "otelbee-bpf")
 _GET = "import urllib.request; print(urllib.request.urlopen('http://localhost:8877/ready').read().decode())"
 
@@ -37,12 +39,19 @@ def commands(title: str) -> str:
     return str(block)
 
 
-class Inside(Collector):
-    """A Collector on the machine's own localhost:4317."""
+def page_blocks(word: str, language: str) -> str:
+    """The page's block of a language that has a word; blocks in lists are indented."""
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = [textwrap.dedent(each) for each in found if word in each]
+    return block
 
-    def __init__(self, machine: Machine, folder: Path) -> None:
+
+class Inside(Collector):
+    """A Collector on the machine's own localhost."""
+
+    def __init__(self, machine: Machine, folder: Path, port: int = 4317, **settings: Any) -> None:
         """Write its configuration; its files are the host's."""
-        super().__init__(folder, signals=("logs", "traces", "metrics"), port=4317)
+        super().__init__(folder, signals=("logs", "traces", "metrics"), port=port, **settings)
         self._command = machine.entered(*self._command)
 
     def ready(self) -> bool:
@@ -83,10 +92,16 @@ class Installed:
         text = self.machine.text(f"/proc/{self.pid(unit)}/status")
         return dict(re.findall(r"^(\w+):\s+(.*)$", text, re.MULTILINE))
 
-    def sees(self, mark: str) -> None:
+    def sees(self, mark: str, collector: Inside | None = None) -> None:
         """Run a program on the machine, and wait until the Collector has its start."""
+        has = collector or self.collector
         self.machine.run("/bin/true", mark)
-        self.collector.until(lambda: mark in str(self.collector.records()), f"it has the exec of {mark}")
+        has.until(lambda: mark in str(has.records()), f"it has the exec of {mark}")
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the machine, for root alone."""
+        self.machine.run("install", "-D", "-m", "600", "/dev/null", path)
+        self.machine.run("sh", "-c", 'printf %s "$TEXT" > "$0"', path, environment={"TEXT": text})
 
 
 @pytest.fixture(name="dist", scope="module")
@@ -194,6 +209,27 @@ class TestMachine:
             until(partial(installed.restarted, unit, before), f"{unit} is started again")
         until(installed.up, "the source is up again")
         installed.sees("after-the-kill")
+
+    def test_a_token_that_is_roots(self, installed: Installed, tmp_path: Path) -> None:
+        """The page's drop-in hands it over: the Collector that asks for it takes what comes."""
+        drop_in, settings = page_blocks("LoadCredential", "ini"), yaml.safe_load(page_blocks("bearertokenauth", "yaml"))
+        token = {"bearertokenauth": {"token": "only-root-knows"}}
+        guarded = {"receiver": {"auth": {"authenticator": "bearertokenauth"}}, "extensions": token}
+        with Inside(installed.machine, tmp_path, 4327, **guarded) as collector:
+            settings["exporter"]["otlp_grpc"] |= {"endpoint": "localhost:4327", "tls": {"insecure": True}}
+            before = installed.machine.text(CONFIG)
+            installed.write("/etc/otelbee/collector-token", "only-root-knows")
+            installed.write("/etc/systemd/system/otelbee.service.d/token.conf", drop_in)
+            installed.machine.run(
+                "sh", "-c", f"cat > {CONFIG} <<'END'\n{yaml.safe_dump(yaml.safe_load(before) | settings)}END"
+            )
+            installed.machine.run("systemctl", "daemon-reload")
+            installed.machine.run("systemctl", "restart", "otelbee")
+            until(installed.up, "the source is up")
+            installed.sees("with-the-token", collector)
+        installed.machine.run("rm", "-r", "/etc/systemd/system/otelbee.service.d")
+        installed.machine.run("sh", "-c", f"cat > {CONFIG} <<'END'\n{before}END")
+        installed.machine.run("systemctl", "daemon-reload")
 
     def test_an_upgrade_keeps_what_is_yours(self, installed: Installed) -> None:
         """The same command again: configuration and queue stay, and it runs."""
