@@ -58,3 +58,12 @@ def test_every_version_of_tetragon_has_its_vector() -> None:
     named = {row.test.strip("`").partition("::")[2] for row in vectors}
     tests = names(ROOT / "tests" / "translators" / "tetragon" / "test_versions.py")
     assert named == {name for name in tests if name.startswith("test_")}
+
+
+def test_every_version_of_the_parca_agent_has_a_row() -> None:
+    """From 0.31 to 0.49, without a hole."""
+    covered: set[int] = set()
+    for row in rows("Parca agent"):
+        minors = [int(each) for each in re.findall(r"0\.(\d+)", row.version)]
+        covered |= set(range(minors[0], minors[1] + 1)) if len(minors) == 2 and " to " in row.version else set(minors)
+    assert set(range(31, 50)) <= covered

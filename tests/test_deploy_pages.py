@@ -10,8 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(path for path in (ROOT / "docs" / "deploy").glob("*.md") if path.name != "README.md")
 FOLDERS = ("deploy", "docs", "examples", "helm", "tests", "bpf", "receiver", "translators")
-MADE = {"dist": "deploy/dist.py", "dist/install.sh": "deploy/systemd/install.sh"}
-"""What ``make dist`` puts where a page names it, and what that comes from."""
+MADE = {
+    "dist/install.sh": "deploy/systemd/install.sh",
+    "deploy/compose/output/telemetry.jsonl": "deploy/compose/compose.local.yaml",
+}
+"""Files that a page's own commands make, and what says so."""
 
 
 def blocks(text: str) -> list[str]:
@@ -26,7 +29,7 @@ def test_a_page_begins_with_one_command_and_ends_with_its_removal(page: Path) ->
     (first, *_) = blocks(text)
     assert len(first.replace("\\\n", "").strip().splitlines()) == 1
     *_, see, remove = text.split("\n## ")
-    for section, title in ((see, "See that it works"), (remove, "Remove")):
+    for section, title in ((see, "See that it works"), (remove, "Remove it")):
         assert section.splitlines()[0] == title
         assert blocks(section)
 
@@ -51,7 +54,7 @@ def test_the_overview_has_every_page() -> None:
 def test_paths_of_the_units_are_those_of_the_page() -> None:
     """What the units and the script write to is what the page names and removes."""
     page = (ROOT / "docs" / "deploy" / "systemd.md").read_text()
-    removed = page.partition("\n## Remove\n")[2]
+    removed = page.partition("\n## Remove it\n")[2]
     script = (ROOT / "deploy" / "systemd" / "install.sh").read_text()
     for path in set(re.findall(r"(/(?:etc|opt|var/lib)/[\w./-]*otelbee[\w.-]*)", script)):
         assert any(path == each or path.startswith(f"{each}/") for each in re.findall(r"(/\S+)", removed)), path

@@ -241,7 +241,7 @@ class TestMachine:
 
     def test_removed_nothing_is_left(self, installed: Installed) -> None:
         """The page's commands take everything away that the installation brought."""
-        installed.machine.run("sh", "-ec", commands("Remove").replace("sudo ", ""))
+        installed.machine.run("sh", "-ec", commands("Remove it").replace("sudo ", ""))
         places = ("/etc", "/opt", "/run/otelbee", "/var/lib")
         assert installed.machine.run("find", *places, "-name", "*otelbee*", check=False).stdout == ""
         assert installed.machine.run("id", "otelbee", check=False).returncode != 0
