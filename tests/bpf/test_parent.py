@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from bpf.live import require_bpf
+from peers.processes import open_to_others
 
 from receiver import parent
 from receiver.config import RunAs
@@ -91,10 +92,7 @@ class Family:
 def folder(tmp_path: Path) -> Path:
     """A folder that other users may look into."""
     require_bpf()
-    for above in (tmp_path, *tmp_path.parents):
-        if above.is_relative_to("/tmp/"):
-            above.chmod(0o755)
-    return tmp_path
+    return open_to_others(tmp_path)
 
 
 @contextlib.asynccontextmanager

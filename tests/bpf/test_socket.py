@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import stat
 import subprocess
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from bpf.live import BPF, DEADLINE_S, SYSTEM_PYTHON, BpfProcess, Peer, require_bpf
+from peers.processes import open_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +37,7 @@ else:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that other users may look into."""
-    for above in (tmp_path, *tmp_path.parents):
-        if above.stat().st_uid == os.geteuid() and above.is_relative_to("/tmp/"):
-            above.chmod(0o755)
-    return tmp_path
+    return open_to_others(tmp_path)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bpf.live import require_bpf
-from peers.processes import Collector, Otelbee
+from peers.processes import Collector, Otelbee, open_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,10 +57,7 @@ class Family(Otelbee):
 def collector(tmp_path: Path, peers: None) -> Iterator[Collector]:  # noqa: ARG001 - the fixture that builds it
     """The real Collector."""
     require_bpf()
-    for above in (tmp_path, *tmp_path.parents):  # other users may look into it
-        if above.is_relative_to("/tmp/"):
-            above.chmod(0o755)
-    with Collector(tmp_path) as running:
+    with Collector(open_to_others(tmp_path)) as running:
         yield running
 
 

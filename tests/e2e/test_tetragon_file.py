@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from peers.processes import Collector, Otelbee, translated
+from peers.processes import Collector, Otelbee, open_to_others, translated
 from peers.records import own_events, uids
 
 from receiver.sources.tetragon_file.follow import BLOCK_BYTES, MAX_LINE_BYTES
@@ -160,10 +160,7 @@ def test_a_line_that_is_too_long_is_counted(tmp_path: Path, log: Log, collector:
 def test_a_file_for_root_only_names_the_remedy(tmp_path: Path, log: Log, collector: Collector) -> None:
     """The agent's file is 0600: the state says what to change, and reading begins by itself once that is done."""
     log.path.chmod(0o600)
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:3]:
-        parent.chmod(0o755)
-    running = otelbee(tmp_path, log, collector)
+    running = otelbee(open_to_others(tmp_path), log, collector)
     (tmp_path / "storage").mkdir()
     os.chown(tmp_path / "storage", 65534, 65534)
     running.as_user(65534)
