@@ -44,6 +44,8 @@ PROGRAMS = {
 }
 FIXED_FOLDERS = tuple(map(Path, ("/var/lib/kubelet", "/var/log/containers", "/usr/libexec/kubernetes", "/var/lib/cni")))
 """What the kubelet and the plugins make whatever they are told; removed where this node made them."""
+KERNEL = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops")
+"""Settings of the kernel that the kubelet changes; put back in the end."""
 PLUGINS = Path("/usr/lib/cni")
 """Debian's containernetworking-plugins."""
 
@@ -61,6 +63,7 @@ class Node:
         self._programs: list[Program] = []
         self._namespaces = _network_namespaces()
         self._foreign = [path for path in FIXED_FOLDERS if path.exists()]
+        self._kernel = {path: path.read_text() for path in (Path("/proc/sys", name) for name in KERNEL)}
         self.api = Api(ADDRESS, self._port, TOKEN)
 
     def __enter__(self) -> Self:
@@ -225,6 +228,9 @@ class Node:
         _remove_rules()
         for cgroup in _cgroups():
             _remove_cgroup(cgroup)
+        for path, setting in self._kernel.items():
+            with contextlib.suppress(OSError):
+                path.write_text(setting)
         for path in (self.folder, *(path for path in FIXED_FOLDERS if path not in self._foreign)):
             shutil.rmtree(path, ignore_errors=True)
 

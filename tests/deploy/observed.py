@@ -120,22 +120,22 @@ class Tetragon:
         self._peer: TetragonPeer | None = None
 
     def start(self, event: dict[str, Any]) -> None:
-        """Start, and send one event to whoever comes; the socket is a new one each time."""
-        recording = self.folder / "recording.jsonl"
+        """Start, and send one event to whoever comes; the new socket takes the place of the old one by a rename."""
+        staging = self.folder / "starting"
+        staging.mkdir(exist_ok=True)
+        recording = staging / "recording.jsonl"
         recording.write_text(json.dumps(event) + "\n")
-        self._peer = TetragonPeer(self.folder, recording)
-        self._peer.launch()
-        socket = self.folder / "tetragon.sock"
-        # The agent listens under another name, sets the mode, and renames: nobody sees a socket of a wrong mode.
-        until(socket.exists, "Tetragon listens")
+        self._peer = TetragonPeer(staging, recording)
+        self._peer.start()
+        socket = staging / "tetragon.sock"
         socket.chmod(0o660)
         assert (socket.stat().st_uid, socket.stat().st_gid) == (0, 0)
+        socket.rename(self.folder / "tetragon.sock")
 
     def stop(self) -> None:
-        """End it, and remove the socket as the agent does."""
+        """End it; a dead socket is left behind."""
         if self._peer is not None and self._peer.running:
             self._peer.stop()
-        (self.folder / "tetragon.sock").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Stop, and remove the folder."""
