@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import secrets
+import time
+import urllib.request
 from typing import TYPE_CHECKING, Any, Self
 
 from deploy.images import ROOT, docker, run
 from peers import build
 from peers.processes import until
+
+from translators.pb.profile_pb2 import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 
     from deploy.images import Images
 
+FUNCTION = "main.work"
 FOLDER = ROOT / "deploy" / "compose"
 SEEN_S = 60.0
 """How long the demo may take to show something."""
@@ -74,10 +80,12 @@ class Stack:
 
     def requests(self, kind: str) -> Iterator[Any]:
         """Each entry of ``resourceLogs`` or its like that the Collector received."""
+        for line in self._lines():
+            yield from json.loads(line).get(kind, ())
+
+    def _lines(self) -> Iterator[str]:
         for path in sorted(self._output.glob("telemetry*.jsonl")):
-            for line in path.read_text().splitlines(keepends=True):
-                if line.endswith("\n"):
-                    yield from json.loads(line).get(kind, ())
+            yield from (line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n"))
 
     def records(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Each log record's resource and attributes, the event's name with them as ``event_name``."""
@@ -109,6 +117,22 @@ class Stack:
         found: tuple[dict[str, Any], dict[str, Any]] = self.see(seen, "an exec of this host")
         return found
 
+    def push_profile(self) -> None:
+        """Push a profile by HTTP, as curl would, and wait until the Collector has it."""
+        marker = secrets.token_hex(8)
+        address = f"http://{self.address('otelbee', 4040)}/v1/pprof?service_name={marker}"
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            address, profile(), timeout=10
+        ) as answer:
+            assert answer.status == 204
+
+        def seen() -> bool:
+            requests = [json.loads(line) for line in self._lines() if "resourceProfiles" in line]
+            # The Collector writes a profile's texts as references into the request's table.
+            return any({marker, FUNCTION} <= set(request["dictionary"]["stringTable"]) for request in requests)
+
+        self.see(seen, "a pushed profile")
+
     def see_another_tetragon_event(self) -> None:
         """Wait for more replayed events than there are now."""
 
@@ -117,6 +141,18 @@ class Stack:
 
         before = count()
         self.see(lambda: count() > before, "another event of Tetragon")
+
+
+def profile() -> bytes:
+    """A profile of one sample, gzip as pprof's tools write it."""
+    strings = ["", "cpu", "nanoseconds", FUNCTION]
+    one = Profile(string_table=strings, time_nanos=time.time_ns(), duration_nanos=10**9, period=10**7)
+    one.sample_type.add(type=1, unit=2)
+    one.period_type.type, one.period_type.unit = 1, 2
+    one.function.add(id=1, name=3)
+    one.location.add(id=1).line.add(function_id=1, line=7)
+    one.sample.add(location_id=[1], value=[10**9])
+    return gzip.compress(one.SerializeToString())
 
 
 def values(attributes: Any) -> dict[str, Any]:

@@ -45,15 +45,21 @@ def test_a_replayed_tetragon_event_arrives(stack: Stack) -> None:
     stack.see(lambda: list(stack.requests("resourceSpans")), "a process as a span")
 
 
+def test_a_pushed_profile_arrives(stack: Stack) -> None:
+    """A profile that is pushed to the published port is in the Collector, with its function and its labels."""
+    stack.push_profile()
+
+
 @pytest.mark.parametrize("service", ["otelbee", "otelbee-bpf", "replay", "collector"])
 def test_each_part_may_be_stopped(stack: Stack, service: str) -> None:
-    """When one container was stopped and is back, live and replayed events arrive again."""
+    """When one container was stopped and is back, live and replayed events and profiles arrive again."""
     stack.see_live_exec()
     stack("stop", service)
     assert stack.inspect(service)["State"]["ExitCode"] == 0, "it stopped as asked, before it was killed"
     stack("start", service)
     stack.see_live_exec()
     stack.see_another_tetragon_event()
+    stack.push_profile()
 
 
 def test_what_happened_without_the_collector_arrives_later(stack: Stack) -> None:

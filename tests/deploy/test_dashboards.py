@@ -94,6 +94,7 @@ def prometheus(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Prometheus, which knows the demo's otelbee; something of each kind has passed through that."""
     stack.see_live_exec()
     stack.see_another_tetragon_event()
+    stack.push_profile()
     with Prometheus(tmp_path_factory.mktemp("prometheus"), stack.address("otelbee", 8877)) as running:
         yield running
 
