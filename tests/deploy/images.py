@@ -94,10 +94,10 @@ def built() -> Iterator[Images]:
             subprocess.run(["docker", "rmi", "--force", "--no-prune", name], check=False, capture_output=True)
 
 
-def build_product(target: str, name: str, base: str, *options: str) -> str:
-    """Build a target of deploy/Dockerfile as ``make image`` does, on another base; what the builder said."""
+def build_product(target: str, name: str, base: str) -> None:
+    """Build a target of deploy/Dockerfile by the classic builder, as ``make image`` does without buildx."""
     what = ("--file", "deploy/Dockerfile", "--target", target, "--build-arg", f"BASE={base}", "--tag", name)
-    return docker("build", *what, *options, ".")
+    run("docker", "build", *what, ".", env=os.environ | {"DOCKER_BUILDKIT": "0"})
 
 
 def debian() -> str:
