@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 
 def files(image: str) -> set[PurePosixPath]:
     """Every path in an image."""
-    container = docker("create", image)
+    container = docker("create", image, "nothing")
     try:
         archive = subprocess.run(["docker", "export", container], check=True, capture_output=True).stdout
     finally:
