@@ -49,7 +49,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def product() -> Iterator[Images]:
+def product(engine: None) -> Iterator[Images]:  # noqa: ARG001 - building needs it
     """The images of this commit, and the others that tests run beside them."""
     with images.built() as names:
         yield names

@@ -75,6 +75,8 @@ def engine(folder: Path) -> Iterator[None]:
     finally:
         daemon.terminate()
         daemon.wait(START_S)
+        # The engine leaves its bridge; none other runs here that might use it.
+        subprocess.run(["ip", "link", "delete", "docker0"], check=False, capture_output=True)
         del os.environ["DOCKER_HOST"]
 
 
