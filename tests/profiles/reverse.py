@@ -35,6 +35,8 @@ class _Rebuilt:
         self.dictionary = dictionary
         self.strings: dict[str | None, int] = {"": 0, None: 1}  # label.str 0 is no string, so "" stands there once more
         self.profile = Profile()
+        self.nameless = len(dictionary.function_table)
+        """pprof has functions without a name and asks every line for a function; in OTLP those lines have none."""
         about = {each.key: _plain(each.value) for each in scope.scope.attributes}
         order = about.get("pprof.scope.sample_type_order") or list(range(len(scope.profiles)))
         by_type = [profile for _, profile in sorted(zip(order, scope.profiles, strict=True), key=lambda pair: pair[0])]
@@ -64,6 +66,7 @@ class _Rebuilt:
             for key, each in enumerate(dictionary.function_table)
             if key
         )
+        self.profile.function.add(id=self.nameless)
         self.profile.location.extend(
             self._location(key, each) for key, each in enumerate(dictionary.location_table) if key
         )
@@ -142,7 +145,10 @@ class _Rebuilt:
             id=key,
             mapping_id=location.mapping_index,
             address=location.address,
-            line=[Line(function_id=each.function_index, line=each.line, column=each.column) for each in location.lines],
+            line=[
+                Line(function_id=each.function_index or self.nameless, line=each.line, column=each.column)
+                for each in location.lines
+            ],
             is_folded=attributes.get("pprof.location.is_folded", False),
         )
 

@@ -6,10 +6,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/google/pprof/profile"
@@ -28,7 +31,7 @@ type shown struct {
 	Duration   int64    `json:"duration_nanos"`
 	Period     int64    `json:"period"`
 	PeriodType string   `json:"period_type"`
-	Text       string   `json:"text"`
+	Content    string   `json:"content"`
 	Error      string   `json:"error"`
 }
 
@@ -86,10 +89,33 @@ func show(data []byte) shown {
 		found.Types = append(found.Types, kind.Type+"/"+kind.Unit)
 		found.Totals = append(found.Totals, strconv.FormatInt(totals[i], 10))
 	}
-	if len(p.Sample) <= 200 {
-		found.Text = p.String()
-	}
+	found.Content = content(p)
 	return found
+}
+
+// content is a hash of all samples, in any order, without ids: frames with functions, lines and mappings, values, labels.
+func content(p *profile.Profile) string {
+	var lines []string
+	for _, sample := range p.Sample {
+		line := fmt.Sprintf("%v %q %v %q", sample.Value, sample.Label, sample.NumLabel, sample.NumUnit)
+		for _, location := range sample.Location {
+			line += fmt.Sprintf(" [%x %v", location.Address, location.IsFolded)
+			if m := location.Mapping; m != nil {
+				line += fmt.Sprintf(" %x-%x+%x %q %q %v %v %v %v", m.Start, m.Limit, m.Offset, m.File, m.BuildID,
+					m.HasFunctions, m.HasFilenames, m.HasLineNumbers, m.HasInlineFrames)
+			}
+			for _, each := range location.Line {
+				line += fmt.Sprintf(" %d:%d", each.Line, each.Column)
+				if f := each.Function; f != nil {
+					line += fmt.Sprintf(" %q %q %q %d", f.Name, f.SystemName, f.Filename, f.StartLine)
+				}
+			}
+			line += "]"
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(lines, "\n"))))
 }
 
 func bench(data []byte, runs int) measured {
