@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.errors import MessageTooLarge, Permanent, Retryable
 from receiver.pipeline.hold import HELD, Hold
+from translators import otlp_profiles
 from translators.batch import Batch, Signal
 from translators.otlp import Malformed, split
 from translators.otlp_halves import halve
-from translators.profiles import split as profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,7 +186,7 @@ class Delivery:
 
 
 async def _cut(batch: Batch, max_bytes: int) -> list[Batch]:
-    cut = profiles.split if batch.signal is Signal.PROFILES else split
+    cut = otlp_profiles.split if batch.signal is Signal.PROFILES else split
     return await _off_loop(lambda: cut(batch, max_bytes), batch) if len(batch.data) > max_bytes else [batch]
 
 

@@ -12,10 +12,10 @@ from profiles.generated import profiles, unpacked
 
 from translators.batch import Origin, Signal
 from translators.otlp import count_items
+from translators.otlp_profiles import split
 from translators.pb.profilestore_pb2 import WriteRawRequest
 from translators.pb.push_pb2 import PushRequest
 from translators.pprof import Options, Translator
-from translators.profiles.split import split
 
 
 class Input(NamedTuple):

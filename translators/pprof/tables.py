@@ -213,7 +213,11 @@ class Locations:
         pieces = [mapping.reference, b"\x10" + address if address else b""]
         kind, named, size = "", False, len(row)
         while position < size and row[position] == _LINE_TAG:
-            line_size, position = _varint(row, position + 1)
+            line_size = row[position + 1]
+            if line_size < _MORE:
+                position += 2
+            else:
+                line_size, position = _varint(row, position + 1)
             line = row[position : position + line_size]
             position += line_size
             function_id = _FUNCTION_ID.match(line)

@@ -91,6 +91,11 @@ BAD: dict[str, tuple[bytes, str, str]] = {
         "malformed",
         "sample 0 has 0 values",
     ),
+    "very many values too many": (
+        small(sample=[Sample(location_id=[7], value=[1] * 300)]).SerializeToString(),
+        "malformed",
+        "sample 0 has 300 values",
+    ),
     "too many types": (small(sample_type=[ValueType(type=1)] * 101, sample=[]).SerializeToString(), "too_large", "101"),
 }
 

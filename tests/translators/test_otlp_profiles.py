@@ -11,8 +11,8 @@ from profiles.conformance import problems
 from translators.batch import Batch, Origin, Part, Signal
 from translators.otlp import REQUESTS, count_items, parse
 from translators.otlp_halves import halve
+from translators.otlp_profiles import split
 from translators.pprof import Options, Translator
-from translators.profiles.split import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
