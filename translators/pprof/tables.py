@@ -90,6 +90,8 @@ class Functions(dict[bytes, _Function]):
         self._functions = _by_id("function", b"\x08", functions)
         self._strings = strings
         self._dictionary = dictionary
+        self._kinds: dict[int, str] = {}
+        """What runs a function, by the index of its file's name."""
         self._is_go = any(
             function.filename and strings.encoded(function.filename).endswith(b".go") for function in functions
         )
@@ -103,9 +105,12 @@ class Functions(dict[bytes, _Function]):
         index = self._dictionary.function(
             strings[given.name], strings[given.system_name], strings[given.filename], max(given.start_line, 0)
         )
-        name = strings.encoded(given.name) or strings.encoded(given.system_name)
-        kind = frame_type.of_source_file(strings.text(given.filename), in_go=self._is_go)
-        found = self[reference] = _Function(number(1, index), bool(name), kind)
+        has_name = bool(strings[given.name] or strings[given.system_name])
+        kind = self._kinds.get(given.filename)
+        if kind is None:
+            kind = frame_type.of_source_file(strings.text(given.filename), in_go=self._is_go)
+            self._kinds[given.filename] = kind
+        found = self[reference] = _Function(number(1, index), has_name, kind)
         return found
 
 
