@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from translators import attributes as key
 from translators.pb.profile_pb2 import Label, Sample
+from translators.pprof.refused import RefusedError
 from translators.profiles.dictionary import indices, number
 from translators.profiles.labels import PROFILE_LABEL
 from translators.wire import LIST_TAG, Key, any_array, any_int, any_kvlist, any_string
@@ -30,6 +31,8 @@ ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
 """String label to attribute, as for Parca's other records; all others keep their name."""
 _INTEGERS: Final = frozenset({"cpu", "thread_id"})
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,17}")
+_MAX_LABELS: Final = 1000
+"""Of a sample: each may have two bytes and becomes an object."""
 _VALUE, _UNIT = Key("value", LIST_TAG), Key("unit", LIST_TAG)
 
 
@@ -46,7 +49,10 @@ class Labels(dict[bytes, bytes]):
     def __missing__(self, encoded: bytes) -> bytes:
         """Enter the attributes and the link of some labels."""
         by_key: dict[str, list[Label]] = {}
-        for label in Sample.FromString(encoded).label:
+        labels = Sample.FromString(encoded).label
+        if len(labels) > _MAX_LABELS:
+            raise RefusedError(f"a sample has {len(labels)} labels, and at most {_MAX_LABELS} are taken", "too_large")
+        for label in labels:
             by_key.setdefault(self._strings.text(label.key), []).append(label)
         link = self._link(by_key)
         if link:

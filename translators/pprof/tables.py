@@ -38,6 +38,8 @@ _LINE_TAG: Final = 0x22  # pprof's Location.line = 4
 _FOLDED: Final = b"\x28\x01"  # pprof's Location.is_folded = 5
 _MORE: Final = 0x80
 _TRUE: Final = any_bool(True)  # noqa: FBT003 - it is the value
+_MAX_LINES: Final = 10_000
+"""Of a location, which has one for each function that is inlined there."""
 _NEGATIVE_BYTES: Final = 11
 """A tag and a negative number, which takes all ten bytes of a varint."""
 
@@ -235,6 +237,8 @@ class Locations:
             named = named or function.has_name
             line_size = len(function.reference) + len(rest)
             pieces += (b"\x1a", varint(line_size), function.reference, rest)
+            if len(pieces) > 4 * _MAX_LINES:
+                raise RefusedError(f"a location has more than {_MAX_LINES} lines", "too_large")
         if not named:
             self.unnamed += 1
             if self._name_natives and len(pieces) == 2:  # noqa: PLR2004 - there are no lines

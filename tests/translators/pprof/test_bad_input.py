@@ -12,7 +12,7 @@ from profiles.conformance import problems
 from profiles.reverse import pprofs
 
 from translators.batch import Origin, Translation
-from translators.pb.profile_pb2 import Function, Line, Location, Mapping, Profile, Sample, ValueType
+from translators.pb.profile_pb2 import Function, Label, Line, Location, Mapping, Profile, Sample, ValueType
 from translators.pb.profilestore_pb2 import WriteRawRequest
 from translators.pb.push_pb2 import PushRequest
 from translators.pprof import Options, Translator
@@ -95,6 +95,16 @@ BAD: dict[str, tuple[bytes, str, str]] = {
         small(sample=[Sample(location_id=[7], value=[1] * 300)]).SerializeToString(),
         "malformed",
         "sample 0 has 300 values",
+    ),
+    "very many labels": (
+        small(sample=[Sample(location_id=[7], value=[1], label=[Label(key=1)] * 1001)]).SerializeToString(),
+        "too_large",
+        "1001 labels",
+    ),
+    "very many lines": (
+        small(location=[Location(id=7, line=[Line()] * 10_001)]).SerializeToString(),
+        "too_large",
+        "10000 lines",
     ),
     "too many types": (small(sample_type=[ValueType(type=1)] * 101, sample=[]).SerializeToString(), "too_large", "101"),
 }
