@@ -27,5 +27,5 @@ class Options:
     """What a frame without a name is called: nothing, or its file and where in it, ``libc.so.6+0x47a38``."""
     original_payload: bool = False
     """Whether the pprof goes along as it came, in the first of its Profiles."""
-    max_bytes: int = 64 * 1024 * 1024
-    """Of a profile once it is decompressed."""
+    max_bytes: int = 32 * 1024 * 1024
+    """Of a profile once it is decompressed. One made of nothing but tiny parts takes some 30 times as much memory."""
