@@ -42,14 +42,17 @@ class Frames:
         self._addresses = self._numbers(parts, "address")
         self._types = self._texts(parts, "frame_type")
         self._files, self._build_ids = self._texts(parts, "mapping_file"), self._texts(parts, "mapping_build_id")
-        self._ranges = [self._numbers(parts, f"mapping_{name}") for name in ("start", "limit", "offset")]
+        self._ranges = [
+            columns.numbers(parts[name]) if (name := f"mapping_{each}") in parts else None
+            for each in ("start", "limit", "offset")
+        ]
         self._lines = columns.lists(parts["lines"]) if "lines" in parts else None
         self.unnamed = 0
         """Of the frames that were interned, those without a name in what came."""
 
     def intern(self, used: Sequence[int]) -> dict[int, bytes]:
         """Enter the frames at these positions; returns the index of each as a varint."""
-        codes = (self._files.codes, self._build_ids.codes, *self._ranges)
+        codes = [self._files.codes, self._build_ids.codes, *(each for each in self._ranges if each is not None)]
         of_frame, firsts = columns.grouped(codes, self._size)
         heads = {group: number(1, self._mapping(firsts[group])) for group in sorted(set(at(of_frame, used)))}
         type_codes, type_words = self._types
@@ -73,17 +76,15 @@ class Frames:
         starts, sizes = at(self._lines.starts, used), at(self._lines.sizes, used)
         if sum(sizes) > MAX_LINES:
             raise TooLargeError(f"the frames have more than {MAX_LINES} lines")
-        wanted = sorted(
-            {start for start, size in zip(starts, sizes, strict=True) if size == 1}.union(
-                *(range(start, start + size) for start, size in zip(starts, sizes, strict=True) if size > 1)
-            )
-        )
-        encoded = Lines(self._lines.values, self._dictionary).intern(wanted)
+        spans = list(zip(starts, sizes, strict=True))
+        wanted = {start for start, size in spans if size}
+        wanted.update(*(range(start, start + size) for start, size in spans if size > 1))
+        encoded = Lines(self._lines.values, self._dictionary).intern(sorted(wanted))
         return [
             (encoded[start] if size == 1 else b"".join([encoded[line] for line in range(start, start + size)]))
             if size
             else self._without_lines(position)
-            for position, start, size in zip(used, starts, sizes, strict=True)
+            for position, (start, size) in zip(used, spans, strict=True)
         ]
 
     def _without_lines(self, position: int) -> bytes:
@@ -97,7 +98,7 @@ class Frames:
     def _mapping(self, position: int) -> int:
         """The index of a frame's mapping; interpreters' frames have none."""
         file, given = self._files.text(position), self._build_ids.text(position)
-        start, limit, offset = (column[position] for column in self._ranges)
+        start, limit, offset = (column[position] if column is not None else 0 for column in self._ranges)
         if not (file or given or start or limit or offset):
             return 0
         attributes = [self._dictionary.text_attribute(*pair) for pair in _attributes_of(given).items()]

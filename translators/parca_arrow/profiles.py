@@ -6,7 +6,7 @@ Every row becomes one sample with its own value and time; none is combined with 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from translators import attributes as key
 from translators.parca_arrow import samples
@@ -59,6 +59,7 @@ class Profiles:
         self._describe = describe
         self._digest = hashlib.blake2b(record).digest()
         self._processes: dict[Described, dict[Kind, _Rows]] = {}
+        self._kinds: dict[Kind, _Kind] = {}
         self._oldest_ns = 1 << 63
 
     def add(self, rows: Rows, stacks: Sequence[tuple[int, int]], of_stack: Mapping[tuple[int, int], int]) -> None:
@@ -75,17 +76,18 @@ class Profiles:
         heads = {stack: number(1, index) for stack, index in of_stack.items()}
         tails = samples.encode(about_sample, size, self._dictionary)
         values = {value: field(4, varint(value)) + _ONE_TIME for value in set(rows.values)}
+        times_ns = list(rows.timestamps_ns)
         encoded = [
             heads[stack] + tail + values[value] + time_ns.to_bytes(8, "little")
-            for stack, tail, value, time_ns in zip(stacks, tails, rows.values, rows.timestamps_ns, strict=True)
+            for stack, tail, value, time_ns in zip(stacks, tails, rows.values, times_ns, strict=True)
         ]
-        for group, sample, time_ns in zip(of_row, encoded, rows.timestamps_ns, strict=True):
+        for group, sample, time_ns in zip(of_row, encoded, times_ns, strict=True):
             known = groups[group]
             known.samples.append(sample)
             known.times_ns.append(time_ns)
         self.count += size
-        self._oldest_ns = min(self._oldest_ns, *rows.timestamps_ns)
-        self.newest_ns = max(self.newest_ns, *rows.timestamps_ns)
+        self._oldest_ns = min(self._oldest_ns, *times_ns)
+        self.newest_ns = max(self.newest_ns, *times_ns)
 
     def encode(self) -> list[bytes]:
         """Encode the ``ResourceProfiles``; this enters their last strings into the dictionary."""
@@ -136,22 +138,41 @@ class Profiles:
         self, described: Described, kind: Kind, encoded: list[bytes], start_ns: int, duration_ns: int
     ) -> bytes:
         dictionary = self._dictionary
+        types = self._kinds.get(kind) or self._kinds.setdefault(kind, _Kind.enter(kind, dictionary))
         about = [dictionary.text_attribute(name, value) for name, value in described.about_profile]
-        if kind.temporality:
-            about.append(dictionary.attribute(TEMPORALITY, any_string(kind.temporality)))
-        if kind.duration_ns:
-            about.append(dictionary.attribute(DURATION, any_int(kind.duration_ns), "ns"))
         identity = hashlib.blake2b(self._digest, digest_size=16)
         identity.update(repr((described, kind, start_ns)).encode())
         return b"".join(
             (
-                field(1, dictionary.value_type(kind.sample_type, kind.sample_unit)),
+                types.sample_type,
                 *[_HEADS[len(sample)] + sample for sample in encoded],
                 fixed64_field(3, start_ns),
                 number(4, duration_ns),
-                field(5, dictionary.value_type(kind.period_type, kind.period_unit)),
-                number(6, kind.period),
+                types.period,
                 field(7, identity.digest()),
-                indices(11, about),
+                indices(11, [*about, *types.attributes]),
             )
+        )
+
+
+class _Kind(NamedTuple):
+    """What profiles of a kind have in common, entered into the dictionary."""
+
+    sample_type: bytes
+    period: bytes
+    attributes: tuple[int, ...]
+
+    @classmethod
+    def enter(cls, kind: Kind, dictionary: Dictionary) -> Self:
+        """Encode the fields of a kind."""
+        attributes: list[int] = []
+        if kind.temporality:
+            attributes.append(dictionary.attribute(TEMPORALITY, any_string(kind.temporality)))
+        if kind.duration_ns:
+            attributes.append(dictionary.attribute(DURATION, any_int(kind.duration_ns), "ns"))
+        period_type = dictionary.value_type(kind.period_type, kind.period_unit)
+        return cls(
+            field(1, dictionary.value_type(kind.sample_type, kind.sample_unit)),
+            field(5, period_type) + number(6, kind.period),
+            tuple(attributes),
         )
