@@ -43,8 +43,8 @@ class Table:
 
     def encode(self) -> bytes:
         """Encode the table as repeated fields of ``ProfilesDictionary``."""
-        tag = self._tag
-        return b"".join([tag + varint(len(entry)) + entry for entry in self.entries])
+        heads = {size: self._tag + varint(size) for size in set(map(len, self.entries))}
+        return b"".join([heads[len(entry)] + entry for entry in self.entries])
 
 
 class Dictionary:
