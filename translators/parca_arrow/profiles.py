@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from translators import attributes as key
 from translators.parca_arrow import samples
 from translators.parca_arrow.columns import grouped
+from translators.parca_arrow.malformed import TooLargeError
 from translators.profiles.dictionary import indices, number
 from translators.wire import any_int, any_string, field, fixed64_field, varint
 
@@ -24,6 +25,8 @@ TEMPORALITY: Final = "parca.temporality"
 DURATION: Final = "parca.duration"
 """Attributes of a Profile: what Parca's schema says of it and OTLP has no field for."""
 
+MAX_PROFILES: Final = 1 << 16
+"""Of a batch by labels, and of a snapshot by times: each costs what many rows cost."""
 _SCHEMA: Final = field(3, key.SCHEMA_URL.encode())
 _NANOSECONDS: Final = "nanoseconds"
 _ONE_TIME: Final = b"\x2a\x08"  # Sample.timestamps_unix_nano = 5, packed: one fixed64
@@ -69,6 +72,8 @@ class Profiles:
         about_process = {name: column for name, column in rows.labels.items() if name not in samples.LABELS}
         about_sample = {name: column for name, column in rows.labels.items() if name in samples.LABELS}
         of_row, firsts = grouped([*(column.codes for column in about_process.values()), *rows.kind_codes], size)
+        if len(firsts) > MAX_PROFILES:
+            raise TooLargeError(f"a batch has {len(firsts)} sets of labels, more than {MAX_PROFILES}")
         groups = {
             group: self._rows_of({name: column.text(row) for name, column in about_process.items()}, rows.kind(row))
             for group, row in sorted(firsts.items())
@@ -131,6 +136,8 @@ class Profiles:
         moments: dict[int, list[bytes]] = {}
         for sample, time_ns in zip(rows.samples, rows.times_ns, strict=True):
             moments.setdefault(time_ns, []).append(sample[:-_ONE_TIME_BYTES])
+        if len(moments) > MAX_PROFILES:
+            raise TooLargeError(f"a snapshot has {len(moments)} times, more than {MAX_PROFILES}")
         for time_ns, group in moments.items():
             yield self._profile(described, kind, group, time_ns, 0)
 

@@ -157,6 +157,20 @@ def test_lists_that_overlap_cannot_multiply() -> None:
     assert rejected(record).reason == "too_large"
 
 
+def test_rows_that_are_all_of_different_processes_are_refused() -> None:
+    """A resource and a profile for each of very many rows would take minutes; so would a profile for each time."""
+    size = (1 << 16) + 1
+    words = pa.array([f"{number}" for number in range(size)])
+    whole = {
+        "stacktrace": pa.array([None] * size, pa.list_(pa.struct([("address", pa.uint64())]))),
+        "value": pa.array(range(size)),
+        "sample_type": pa.array(["samples"] * size),
+        "timestamp": pa.array(range(size)),
+    }
+    for more in ({"labels.a": words}, {"duration": pa.array([0] * size)}):
+        assert rejected(agent.stream({**whole, **more}, "v2", "zstd")).reason == "too_large"
+
+
 def _claims(record: bytes, length: int) -> bytes:
     """The record with another length before the first buffer that is compressed with LZ4 (frame magic 0x184D2204)."""
     at = record.index(b"\x04\x22\x4d\x18") - 8
