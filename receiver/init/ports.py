@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from receiver.doctor import Finding, running_version
 from receiver.errors import StartError
 from receiver.init.text import Block
 from receiver.net.listen import listen, split_address
+from receiver.net.protocols import Protocols
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +80,10 @@ def _protocols(config: type[Section]) -> dict[str, str]:
     field = config.model_fields.get("protocols")
     if field is None:
         return {}
-    model: Any = field.annotation
+    (model,) = [each for each in (field.annotation, *get_args(field.annotation)) if _is_protocols(each)]
     whole = model.model_validate({name: {} for name in model.model_fields})
     return {name: getattr(whole, name).endpoint for name in model.model_fields}
+
+
+def _is_protocols(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Protocols)
