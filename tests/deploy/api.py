@@ -12,7 +12,6 @@ from typing import Any
 from peers.processes import until
 
 DEADLINE_S = 120.0
-_PLURALS = {"NetworkPolicy": "networkpolicies"}
 
 
 class ApiError(Exception):
@@ -77,8 +76,7 @@ class Api:
         version, metadata = manifest["apiVersion"], manifest["metadata"]
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         namespace = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-        plural = _PLURALS.get(manifest["kind"], f"{manifest['kind'].lower()}s")
-        path = f"{root}{namespace}/{plural}/{metadata['name']}?fieldManager=tests&force=true"
+        path = f"{root}{namespace}/{manifest['kind'].lower()}s/{metadata['name']}?fieldManager=tests&force=true"
         self.request("PATCH", path, manifest, "application/apply-patch+yaml")
 
     def delete(self, path: str) -> None:
