@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.yaml") if path.stem != "collector")
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
 DEMO_EVENTS = 85
+_COMMAND = re.compile(r"(?:^|\| *|sudo )(?:\S*/)?otelbee ([\w-]+)", re.MULTILINE)
+"""Of otelbee where it is what a shell runs, and not the name of a container or a release."""
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -43,19 +45,21 @@ def test_example_configuration_is_valid(path: Path) -> None:
     assert (done.returncode, done.stderr.decode()) == (0, "")
 
 
-def test_complete_configurations_of_the_pages_are_valid(tmp_path: Path) -> None:
+COMPLETE = [
+    pytest.param(block, id=f"{page}-{number}")
+    for number, (page, block) in enumerate(blocks("yaml"))
+    if isinstance(parsed := yaml.safe_load(block), dict) and {"sources", "exporter"} <= set(parsed)
+]
+assert COMPLETE
+
+
+@pytest.mark.parametrize("block", COMPLETE)
+def test_complete_configuration_of_a_page_is_valid(block: str, tmp_path: Path) -> None:
     """So it has about every configuration in our pages that has sources and an exporter."""
-    complete = [
-        (page, block)
-        for page, block in blocks("yaml")
-        if isinstance(parsed := yaml.safe_load(block), dict) and {"sources", "exporter"} <= set(parsed)
-    ]
-    assert complete
-    for page, block in complete:
-        config = tmp_path / "config.yaml"
-        config.write_text(block)
-        done = run_otelbee("validate", "--config", config)
-        assert (done.returncode, page, done.stderr.decode()) == (0, page, "")
+    config = tmp_path / "config.yaml"
+    config.write_text(block)
+    done = run_otelbee("validate", "--config", config)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
 
 
 @pytest.mark.usefixtures("peers")
@@ -75,9 +79,7 @@ def test_commands_of_the_pages_exist() -> None:
     assert "run" in commands
     unknown = []
     for page, block in blocks("sh"):
-        unknown += [
-            f"{page}: otelbee {each}" for each in re.findall(r"otelbee ([\w-]+)", block) if each not in commands
-        ]
+        unknown += [f"{page}: otelbee {each}" for each in re.findall(_COMMAND, block) if each not in commands]
         unknown += [f"{page}: make {each}" for each in re.findall(r"make (\w+)", block) if each not in targets]
     assert not unknown
 

@@ -29,6 +29,7 @@ def test_installed_package_has_the_command_and_the_licence(tmp_path: Path) -> No
         "bin",
         "bpf",
         "receiver",
+        "share",
         "translators",
         f"otelbee-{VERSION}.dist-info",
     }
