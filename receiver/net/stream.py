@@ -32,8 +32,13 @@ _READ_BYTES: Final = 256 << 10
 _UNSENT_BYTES: Final = 256 << 10
 """More than this, beside the request, waits to be written only where a server asks and does not read the answers."""
 _PAUSE_S: Final = 0.002
-"""Between two reads where the first brought less than a batch: waking up for every message costs ten times the message.
-In this time a sender of 100,000 messages a second fills about half of a unix socket's buffer."""
+"""At most, between two reads where the first brought less than a batch: waking up for every message costs ten times the
+message."""
+_PAUSE_BYTES: Final = 32 << 10
+"""What a pause should let come. A unix socket holds no more than 160 messages of 400 bytes that were written one by one,
+since each takes a buffer of its own in the kernel: a pause in which it runs full makes the sender wait."""
+_NO_PAUSE_S: Final = 0.0002
+"""A shorter pause would cost more than it saves."""
 _CLOSE_S: Final = 0.25
 """How long the last words may take: a RST_STREAM, and TLS's close_notify, which C-core never answers."""
 _PROBES: Final = ((socket.TCP_KEEPIDLE, 300), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
@@ -181,6 +186,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
+        self._pause_s = _PAUSE_S
         self._closing = False
         self._lost = asyncio.Event()
 
@@ -211,8 +217,10 @@ class _Connection(asyncio.BufferedProtocol):
             self.call.fail("RESOURCE_EXHAUSTED", "the server floods with PING or SETTINGS and reads no answers")
             self._transport.abort()
         elif self.call and not self.call.full and self._transport is not None:
-            self._transport.pause_reading()
-            self._pause = asyncio.get_running_loop().call_later(_PAUSE_S, self._resume)
+            self._pause_s = min(max(self._pause_s, _NO_PAUSE_S) * _PAUSE_BYTES / nbytes, _PAUSE_S)
+            if self._pause_s >= _NO_PAUSE_S:
+                self._transport.pause_reading()
+                self._pause = asyncio.get_running_loop().call_later(self._pause_s, self._resume)
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -163,11 +163,13 @@ class Collector(Program):
         processors: Mapping[str, Any] | None = None,
         extensions: Mapping[str, Any] | None = None,
         signals: Sequence[str] = ("logs",),
+        formats: Sequence[str] = ("json", "proto"),
         port: int | None = None,
     ) -> None:
         """Write its configuration; ``receiver`` adds to the settings of the OTLP receiver's gRPC server.
 
-        ``processors`` are those of every pipeline, in this order; there is a pipeline for each of ``signals``.
+        ``processors`` are those of every pipeline, in this order; there is a pipeline for each of ``signals``, and a
+        file of each of ``formats``.
         ``port`` is where it listens, a free one otherwise.
         """
         self.port, self._health = port or free_port(), free_port()
@@ -176,8 +178,12 @@ class Collector(Program):
         self._read = 0
         # With rotation the file exporter writes at once; without, it buffers for a second what it already acknowledged.
         files = {
-            "file/json": {"path": str(self.json), "format": "json", "rotation": {"max_megabytes": 1000}},
-            "file/proto": {"path": str(self.proto), "format": "proto", "rotation": {"max_megabytes": 1000}},
+            f"file/{form}": {
+                "path": str(self.json if form == "json" else self.proto),
+                "format": form,
+                "rotation": {"max_megabytes": 1000},
+            }
+            for form in formats
         }
         pipeline = {"receivers": ["otlp"], "processors": list(processors or {}), "exporters": list(files)}
         config = {
@@ -213,6 +219,10 @@ class Collector(Program):
                     self._records += records.records_of(message)
                     self._read += records.LENGTH_BYTES + len(message)
         return list(self._records)
+
+    def count(self) -> int:
+        """How many log records it received so far; quicker than to read them."""
+        return sum(map(records.count, records.frames(self.proto.read_bytes()))) if self.proto.exists() else 0
 
     def json_requests(self) -> list[dict[str, Any]]:
         """What it received so far, as the file exporter's JSON file has it."""

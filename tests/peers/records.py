@@ -36,6 +36,15 @@ def records_of(message: bytes) -> list[Any]:
     ]
 
 
+def count(message: bytes) -> int:
+    """How many log records an export request has."""
+    return sum(
+        len(scope.log_records)
+        for resource in ExportLogsServiceRequest.FromString(message).resource_logs
+        for scope in resource.scope_logs
+    )
+
+
 def uids(records: Iterable[Any]) -> list[str]:
     """The ids of Tetragon's records, in order; otelbee's own events have none."""
     return [each.value.string_value for record in records for each in record.attributes if each.key == UID]

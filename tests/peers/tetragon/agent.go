@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
+	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -18,8 +21,9 @@ import (
 
 // client is what the agent keeps for each GetEvents call: a bounded queue.
 type client struct {
-	queue chan *tetragon.GetEventsResponse
-	gone  <-chan struct{}
+	queue  chan *tetragon.GetEventsResponse
+	gone   <-chan struct{}
+	cancel context.CancelFunc
 }
 
 type agent struct {
@@ -59,6 +63,28 @@ func (a *agent) stats() map[string]any {
 
 func (a *agent) stop() { close(a.stopped) }
 
+// hangUp ends the streams that are open; their clients may come back.
+func (a *agent) hangUp() {
+	a.lock.Lock()
+	defer a.lock.Unlock()
+	for c := range a.clients {
+		c.cancel()
+	}
+}
+
+// serveMetrics serves what the agent says of its losses, over all its clients:
+// github.com/cilium/tetragon/pkg/metrics/eventmetrics.
+func (a *agent) serveMetrics() error {
+	listener, err := net.Listen("tcp", a.options.metrics)
+	if err != nil {
+		return err
+	}
+	go http.Serve(listener, http.HandlerFunc(func(answer http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(answer, "tetragon_notify_overflowed_events_total %d\n", a.stats()["dropped"])
+	}))
+	return nil
+}
+
 // finish waits until every client has what is queued for it.
 func (a *agent) finish() {
 	close(a.finished)
@@ -88,7 +114,7 @@ func (a *agent) stream(passes iter.Seq[[]*tetragon.GetEventsResponse]) {
 	report("begin", nil)
 	for events := range passes {
 		for _, event := range events {
-			if !a.pace(begin, count) {
+			if a.options.count > 0 && count == a.options.count || !a.pace(begin, count) {
 				return
 			}
 			if a.options.stamp {
@@ -163,7 +189,7 @@ func (a *agent) GetEvents(
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	c := &client{queue: make(chan *tetragon.GetEventsResponse, a.options.queue), gone: ctx.Done()}
+	c := &client{queue: make(chan *tetragon.GetEventsResponse, a.options.queue), gone: ctx.Done(), cancel: cancel}
 	a.add(c)
 	report("client", map[string]any{"request": json.RawMessage(text)})
 	sent, err := a.send(c, stream)
@@ -179,7 +205,7 @@ func (a *agent) send(c *client, stream grpc.ServerStreamingServer[tetragon.GetEv
 		select {
 		case event = <-c.queue:
 		case <-c.gone:
-			return sent, stream.Context().Err()
+			return sent, status.Error(codes.Unavailable, "the stream ends")
 		case <-a.stopped:
 			return sent, status.Error(codes.Unavailable, "the agent stops")
 		case <-a.finished:

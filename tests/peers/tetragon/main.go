@@ -1,7 +1,7 @@
 // Command tetragon stands in for Tetragon's agent: it streams recorded events through the official, generated
 // FineGuidanceSensors service, with the agent's own queue per client and, where asked, its silent drop.
 //
-// What happens is written to standard output, one JSON object a line: {"event": "listening", "address": ...},
+// SIGHUP ends the streams that are open. What happens is written to standard output, one JSON object a line: {"event": "listening", "address": ...},
 // "client", "client_gone", "end" (the recording is over) and, last, "stats".
 package main
 
@@ -38,6 +38,7 @@ type options struct {
 	queue         int
 	drop          bool
 	closeAfter    int
+	metrics       string
 	linger        bool
 	version       string
 }
@@ -64,10 +65,11 @@ func parseOptions() options {
 	flag.BoolVar(&o.waitForClient, "wait-for-client", false, "begin when the first client has asked for events")
 	flag.DurationVar(&o.delay, "delay", 0, "begin so long after the first client, to see what it costs before")
 	flag.StringVar(&o.read, "read", "", "be the client of an agent at this address: read and decode events, and count them")
-	flag.IntVar(&o.count, "count", 0, "with --read: end after so many events, 0 for at the end of the stream")
+	flag.IntVar(&o.count, "count", 0, "end after so many events, 0 for at the end of the recording's last pass, or of the stream that is read")
 	flag.IntVar(&o.queue, "queue", 10000, "events queued per client, the agent's --event-queue-size")
 	flag.BoolVar(&o.drop, "drop", false, "drop what a client's full queue cannot take, as the agent does, instead of waiting")
 	flag.IntVar(&o.closeAfter, "close-after", 0, "end a client's stream (UNAVAILABLE) after so many events, 0 for never")
+	flag.StringVar(&o.metrics, "metrics", "", "host:port for the agent's counter of dropped events, /metrics")
 	flag.BoolVar(&o.linger, "linger", false, "keep serving after the last event, until SIGTERM")
 	flag.StringVar(&o.version, "agent-version", "v1.7.0", "the answer of GetVersion")
 	flag.Parse()
@@ -130,8 +132,20 @@ func main() {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
 
 	agent := newAgent(o)
+	if o.metrics != "" {
+		if err := agent.serveMetrics(); err != nil {
+			log.Fatal(err)
+		}
+	}
+	go func() {
+		for range hangup {
+			agent.hangUp()
+		}
+	}()
 	server := grpc.NewServer()
 	tetragon.RegisterFineGuidanceSensorsServer(server, agent)
 	served := make(chan error, 1)
