@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_TURN_RECORDS = 256
-MAX_TURN_S = 0.005
-"""No turn of the loop translates for longer, as far as the last turn's pace can tell."""
+MAX_TURN_S = 0.002
+"""No turn of the loop translates for longer, as far as the last turn's pace can tell. In this time an agent at 100,000
+events a second fills a unix socket's buffer, and what it cannot write it drops."""
 _FIRST_TURN_RECORDS = 32
 _PAUSE_S = 1.0
 """A source whose records wait for room longer than this is shown as paused."""

@@ -9,6 +9,8 @@ from receiver.net.frames import ErrorCode, Violation
 BATCH_MESSAGES = 256
 """No turn of the event loop handles more messages than this."""
 
+_GRANT_BYTES = 1 << 20
+
 
 class Inbox:
     """The messages of one call in order of arrival, and the account of its window.
@@ -87,11 +89,14 @@ class Inbox:
         return batch
 
     def grant(self) -> int:
-        """Return how many more bytes to grant the server now; 0 while that is less than a quarter of the window."""
+        """Return how many more bytes to grant the server now; 0 while that is too little for a frame of its own.
+
+        What was taken and is not granted yet makes the window smaller than it is meant to be, so it is never much.
+        """
         if not self:
             self._released = self._received
         more = self._released + self._window - self._granted
-        if more < self._window // 4:
+        if more < min(self._window // 4, _GRANT_BYTES):
             return 0
         self._granted += more
         return more

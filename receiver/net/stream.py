@@ -37,6 +37,8 @@ message."""
 _PAUSE_BYTES: Final = 32 << 10
 """What a pause should let come. A unix socket holds no more than 160 messages of 400 bytes that were written one by one,
 since each takes a buffer of its own in the kernel: a pause in which it runs full makes the sender wait."""
+_MUCH_BYTES: Final = 64 << 10
+"""A socket in which so much waited was full, or nearly: its sender may have waited, and writes on now."""
 _NO_PAUSE_S: Final = 0.0002
 """A shorter pause would cost more than it saves."""
 _CLOSE_S: Final = 0.25
@@ -180,7 +182,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.call = call
         self.ended_s: float | None = None
         self._unsent_limit = unsent_limit
-        self._reads = 0
+        self._read_bytes = 0
         self._buffer = bytearray(_READ_BYTES)
         self._view = memoryview(self._buffer)
         self._transport: asyncio.Transport | None = None
@@ -208,7 +210,7 @@ class _Connection(asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._reads += 1
+        self._read_bytes += nbytes
         self.call.receive(self._view[:nbytes])
         self.flush()
         if self.call.ended:
@@ -239,14 +241,15 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.write(data)
 
     async def read_out(self) -> None:
-        """Let the reading go first, until the socket is empty or the window is full; others have their turns.
+        """Let the reading go first, for as long as it finds much; others have their turns.
 
         A sender may have to drop what is not read, and reading costs a tenth of what a consumer does with it. A
-        consumer that never waits would otherwise also keep the loop for as long as messages are there.
+        consumer that never waits would otherwise also keep the loop for as long as messages are there. But a socket is
+        never empty while its sender is at work: to wait for that would be to read message by message.
         """
-        reads = -1
-        while reads != self._reads:
-            reads = self._reads
+        self._read_bytes = _MUCH_BYTES
+        while self._read_bytes >= _MUCH_BYTES:
+            self._read_bytes = 0
             # The loop looks at the socket between the two.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
