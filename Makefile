@@ -34,14 +34,7 @@ dist: .venv/dev  ## Build what a release consists of into dist/: wheel, bill of 
 faults: peers  ## Break everything around otelbee and show what became of every record; a full disk needs root
 	$(BIN)/pytest tests/faults
 
-image:  ## Build the images otelbee and otelbee-bpf; BASE=... names another Debian than debian:bookworm-slim
-	for target in otelbee otelbee-bpf; do $(DOCKER_BUILD) --target $$target --tag $$target:$(VERSION) . || exit; done
-
-test-deploy: .venv/dev  ## As root: build the images and run what is shipped, on a Docker Engine
-	$(BIN)/python tests/peers/build.py --deploy
-	$(BIN)/pytest tests/deploy
-
-bench: .venv/dev  ## Measure the translators and the way through
+bench: peers  ## Measure the translators and the way through, side by side with others
 	PYTHONPATH=. $(BIN)/python benchmarks
 
 .venv/bin/python:

@@ -45,6 +45,7 @@ class Source:
         self._follower = Follower(config.path)
         self._origin = Origin(exclude=config.excluded(), boot_ns=boot_ns())
         self._sent: deque[_Sent] = deque()
+        self._has_sent = asyncio.Event()
         self._oversized = 0
         self._at_end = config.start_at == "end"
 
@@ -102,12 +103,16 @@ class Source:
             return False
         outcome = await intake.emit("json", read.lines, self._origin, wait=True)
         self._sent.append(_Sent(read.position, outcome.delivered))
+        self._has_sent.set()
         return True
 
     async def _commit_each_second(self) -> None:
         while True:
+            await self._has_sent.wait()
             await asyncio.sleep(FALLBACK_S)
             await self._commit()
+            if not self._sent:
+                self._has_sent.clear()
 
     async def _commit(self) -> None:
         """Move the checkpoint over what was delivered, in the order in which it was read."""
