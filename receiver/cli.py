@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -200,6 +201,10 @@ def _run(given: argparse.Namespace) -> int:
     config = load(given.config, given.set, os.environ)
     logging_ends = logs.configure(config.telemetry.logs.level, config.telemetry.logs.encoding, sys.stderr)
     stop_timeout_s = config.shutdown_timeout.total_seconds()
+    # What the imports made lives as long as the process. A full collection that looks at it takes 30 ms more, in which
+    # an agent's queue may overflow (docs/architecture.md).
+    gc.collect()
+    gc.freeze()
     reload = Reload(asyncio.Event(), lambda: load(given.config, given.set, os.environ))
     try:
         if (setup := parent.setup(config)) is not None:
