@@ -393,6 +393,20 @@ def test_window_is_granted_in_large_amounts() -> None:
     assert [grant for grant in grants if grant] == [25_000] * 4
 
 
+def test_what_was_taken_from_a_large_window_is_granted_soon() -> None:
+    """Else a quarter of what may be read ahead could not be used in a burst."""
+    window, body = 64 << 20, b"x" * 16_379
+    call = new_call(window_bytes=window)
+    call.receive(GREETING + headers(OPEN))
+    call.outgoing()
+    wire, taken, granted = data(message(body)) * 64, 0, 0
+    for _ in range(32):
+        call.receive(wire)
+        taken += len(take_all(call)) * (5 + len(body))
+        granted += granted_by(call.outgoing())
+        assert taken - granted < 1 << 20
+
+
 def granted_by(out: bytes) -> int:
     """The bytes that WINDOW_UPDATE frames in ``out`` grant; connection and stream get the same."""
     grants, at = {0: 0, 1: 0}, 0
