@@ -37,13 +37,14 @@ NEEDLESS_STDLIB = (
 """Nothing that we load imports these, and some would bring libraries."""
 NEEDLESS_ENVIRONMENT = (
     *("bin/[!p]*", "include", "lib64"),  # how a shell enters it
-    *(f"lib/*/site-packages/pyarrow/{name}" for name in ("include", "includes", "src", "tests", "*.p[xy][dix]")),
-    *(f"lib/*/site-packages/pyarrow/{name}" for name in ("_pyarrow_cpp_tests*", "*_flight*", "_azurefs*", "_gcsfs*")),
-    *(f"lib/*/site-packages/pyarrow/{name}" for name in ("_s3fs*", "libarrow_s3*", "libarrow_python*.so*.*.*")),
-    *(f"lib/*/site-packages/pyarrow/{name}" for name in ("libarrow_python*.so",)),  # copies of what is linked, .so.N
     "lib/*/site-packages/zstandard/_cffi*",  # for interpreters other than CPython
 )
-"""Of pyarrow, what compilers and tests need and what fetches from elsewhere: Arrow records come in messages."""
+NEEDLESS_PYARROW = (
+    *("include", "includes", "src", "tests", "*.p[xy][dix]", "_pyarrow_cpp_tests*"),
+    *("*_flight*", "_azurefs*", "_gcsfs*", "_s3fs*", "libarrow_s3*"),
+    *("libarrow_python*.so", "libarrow_python*.so*.*.*"),  # copies of what is linked, .so.N
+)
+"""What compilers and tests need, and what fetches from elsewhere: Arrow records come in messages. 60 MB."""
 
 COMMAND = f"""\
 #!{ENVIRONMENT}/bin/python -I
@@ -114,8 +115,9 @@ def gather_receiver() -> None:
     """Copy the environment with the requirements and add the command."""
     gather(str(ENVIRONMENT))
     remove(ENVIRONMENT, NEEDLESS_ENVIRONMENT)
-    (packages,) = below(ENVIRONMENT).glob("lib/*/site-packages")
-    (packages / "otelbee.pth").write_text(f"{CODE}\n")
+    (packages,) = ENVIRONMENT.glob("lib/*/site-packages")
+    remove(packages / "pyarrow", NEEDLESS_PYARROW)
+    (below(packages) / "otelbee.pth").write_text(f"{CODE}\n")
     command = below(ENVIRONMENT) / "bin/otelbee"
     command.write_text(COMMAND)
     command.chmod(0o755)
