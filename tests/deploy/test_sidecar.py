@@ -47,7 +47,8 @@ def commands(section: str, images: Images) -> list[str]:
     """The commands of a section, with the names that this test gives to containers and images."""
     (block,) = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     block = re.sub(r"\botelbee:[\d.]+$", images.otelbee, block.replace("\\\n", " "), flags=re.MULTILINE)
-    block = re.sub(r"(--name |exec |--force (?:--volumes )?|rm |\}' )otelbee\b", rf"\g<1>{NAME}", block)
+    for name in ("otelbee-sidecar", "otelbee-queue"):
+        block = block.replace(name, NAME)
     block = block.replace("COLLECTOR", f"{NAME}-collector")
     return [command for line in block.strip().splitlines() for command in line.split(" && ")]
 
