@@ -142,6 +142,7 @@ class Node:
             "--authorization-mode=RBAC",
             "--allow-privileged=true",
             "--endpoint-reconciler-type=none",
+            "--kubelet-preferred-address-types=InternalIP",
         )
         until(self._answers, "the API server is ready", START_S)
         client = f"--kubeconfig={self.kubeconfig}"

@@ -50,7 +50,8 @@ class Release:
         repositories = {"image": images.otelbee, "bpf.image": images.otelbee_bpf}
         parts = {key: value.rpartition(":") for key, value in repositories.items()}
         named = [f"{key}.repository={repository},{key}.tag={tag}" for key, (repository, _, tag) in parts.items()]
-        self._values = ["--set", ",".join([*named, "image.pullPolicy=Never", "collector.tls.insecure=true"])]
+        self._values = ["--set-string", ",".join(named)]  # a tag of digits is text all the same
+        self._values += ["--set", "image.pullPolicy=Never,collector.tls.insecure=true"]
         self._values += [part for option in options for part in ("--set", option)]
 
     def run(self, command: str, *options: str) -> None:
