@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(900)
 
 _OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 CHANGE_S = 120.0
-EVENTS = 3000
+EVENTS = 6000
 POD_KEYS = ("k8s.pod.", "k8s.namespace.", "k8s.container.", "k8s.deployment.", "container.")
 
 
@@ -209,7 +209,7 @@ def test_upgrade_and_rollback_lose_nothing_of_a_full_queue(node: Node, product: 
         product,
         "file",
         f"collector.endpoint={collector.endpoint},bpf.enabled=false,tetragon.source=file,tetragon.file={export}",
-        f"queue.type=hostPath,queue.hostPath={node.folder / 'file-queue'},queue.sizePerSignal=512KiB",
+        f"queue.type=hostPath,queue.hostPath={node.folder / 'file-queue'},queue.sizePerSignal=2MiB",
         "config.sources.tetragon_file.start_at=beginning,config.exporter.otlp_grpc.sending_queue.batch.max_size=64KiB",
         "config.exporter.otlp_grpc.retry_on_failure.initial_interval=1s",
         "config.exporter.otlp_grpc.retry_on_failure.max_interval=2s",
