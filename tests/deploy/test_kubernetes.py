@@ -230,7 +230,7 @@ def test_upgrade_and_rollback_lose_nothing_of_a_full_queue(node: Node, product: 
         file.write(json.dumps(tetragon_event(10_000 + EVENTS)) + "\n")
     release.rollback(1)
     third = release.replaced(second["metadata"]["uid"])
-    assert full(third) or health(third)
+    until(lambda: full(third), "the queue is full after the rollback", CHANGE_S)
     collector.start()
     wanted = {f"event-{10_000 + number}" for number in range(EVENTS + 1)}
 
