@@ -93,12 +93,13 @@ def build(peers: tuple[Peer, ...]) -> None:
 
 def _build_one(peer: Peer) -> None:
     go, environment = _go()
-    peer.path.parent.mkdir(parents=True, exist_ok=True)
+    path = peer.path  # a change of its sources while it is built is for the next build
+    path.parent.mkdir(parents=True, exist_ok=True)
     # A half-built program never has the name under which it is looked for.
-    with tempfile.TemporaryDirectory(dir=peer.path.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         peer.make(Path(scratch), go, environment)
-        (Path(scratch) / peer.name).rename(peer.path)
-    log.info("%s: built, %s", peer.name, peer.path)
+        (Path(scratch) / peer.name).rename(path)
+    log.info("%s: built, %s", peer.name, path)
 
 
 def _module(name: str, what: str, program: str = "", package: str = ".") -> Peer:
