@@ -79,6 +79,7 @@ class Telemetry:
         self._gaps = counter("source_gaps", "Times in which a source missed events", "receiver")
         self._restarts = counter("source_restarts", "Restarts after an error", "receiver")
         self._source_up = gauge("source_up", "1 while a source has its peer", "receiver")
+        self._backlogs: dict[str, Callable[[], int]] = {}
         self._backlog_size = gauge("source_backlog_size", "Bytes read ahead of their translation", "receiver")
         self._backlog_capacity = gauge("source_backlog_capacity", "Bytes that may be read ahead", "receiver")
         self._lost = counter("source_lost_records", "Lost before otelbee, as far as it was told", "receiver", "reason")
@@ -135,11 +136,17 @@ class Telemetry:
 
     def backlog(self, source: str, waiting_bytes: Callable[[], int], capacity_bytes: int) -> None:
         """Show how much a source has read ahead; ``waiting_bytes`` is asked at every look."""
+        self._backlogs[source] = waiting_bytes
         self._backlog_size.labels(source).set_function(waiting_bytes)
         self._backlog_capacity.labels(source).set(capacity_bytes)
 
+    def read_ahead_bytes(self) -> int:
+        """What all sources have read and not emitted yet."""
+        return sum(waiting_bytes() for waiting_bytes in self._backlogs.values())
+
     def source_gone(self, source: str) -> None:
         """Show a source no more that the configuration does not have any more; what it counted stays."""
+        self._backlogs.pop(source, None)
         self._peer_losses.remove_by_labels({"receiver": source})
         for gauge in (self._source_up, self._backlog_size, self._backlog_capacity):
             with suppress(KeyError):

@@ -262,3 +262,36 @@ async def test_drain_counts_only_the_unsent_pieces(telemetry: Telemetry, counter
     sent = sum(batch.items for batch in sink.batches)
     assert 0 < sent < 50
     assert counter("dropped_items_total", data_type="logs", reason="shutdown") == 50 - sent
+
+
+async def test_a_burst_is_read_before_anything_is_sent(telemetry: Telemetry) -> None:
+    """While a source is far behind its reading nothing leaves; at the end of the burst all does."""
+    waiting_bytes = 2 << 20
+    telemetry.backlog("stream", lambda: waiting_bytes, 64 << 20)
+    sink = Sink()
+    async with Pipeline(config(), sink, telemetry) as pipeline:
+        await pipeline.put([logs("a")], wait=False)
+        await asyncio.sleep(0.2)
+        assert not sink.tried
+        waiting_bytes = 0
+        await sink.until_has(1)
+
+
+async def test_a_queue_that_fills_is_sent_even_in_a_burst(telemetry: Telemetry) -> None:
+    """Beyond two fifths of the queue, whatever there is to be read."""
+    telemetry.backlog("stream", lambda: 2 << 20, 64 << 20)
+    sink = Sink()
+    async with Pipeline(config(num_consumers=1), sink, telemetry) as pipeline:
+        began_s = asyncio.get_running_loop().time()
+        await pipeline.put([sized(900) for _ in range(8)], wait=False)
+        await sink.until_has(3)
+        assert asyncio.get_running_loop().time() - began_s < 1
+
+
+async def test_no_burst_puts_off_sending_for_long(telemetry: Telemetry) -> None:
+    """After two seconds what was taken from the queue is sent, though the source is still behind."""
+    telemetry.backlog("stream", lambda: 2 << 20, 64 << 20)
+    sink = Sink()
+    async with Pipeline(config(), sink, telemetry) as pipeline:
+        await pipeline.put([logs("a")], wait=False)
+        await sink.until_has(1)
