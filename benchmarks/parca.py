@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from table import Row
 
 from translators.batch import Origin
-from translators.parca_arrow import Options, Translator
+from translators.parca_arrow import Options
+from translators.parca_arrow.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,6 @@ from translators.batch import Signal
 from translators.bpf import Translator as BpfTranslator
 from translators.by_kind import ByKind
 from translators.otlp_passthrough import Translator as OtlpTranslator
-from translators.parca_arrow import Translator as ParcaArrowTranslator
 from translators.pprof import Translator as PprofTranslator
 from translators.redact import DEFAULT_RULES, Redactor
 from translators.resource import ResourceOptions
@@ -78,6 +77,8 @@ def _otlp(config: otlp.Config, _: Shared) -> Translator:
 
 
 def _parca(config: parca.Config, shared: Shared) -> Translator:
+    from translators.parca_arrow.translator import Translator as ParcaArrowTranslator  # noqa: PLC0415 - loads pyarrow
+
     arrow = ParcaArrowTranslator(config.arrow(shared.resource, shared.redactor))
     raw = PprofTranslator(config.pprof(shared.resource, shared.redactor))
     return ByKind({"arrow_v1": arrow, "arrow_v2": arrow, "write_raw": raw})

@@ -19,7 +19,7 @@ from translators.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECONDS = 5.0
+SECONDS = 10.0
 MAX_CPU_SHARE = 0.002
 """Of a core."""
 MAX_WAKEUPS_PER_S = 25
@@ -48,7 +48,7 @@ def test_nothing_happens_and_nothing_is_done(tmp_path: Path, shared: Path, bpf_p
             "tetragon": {"endpoint": agent.address},
             "tetragon_file": {"path": str(log)},
             "bpf": {"socket": str(tmp_path / "bpf.sock")},
-            "otlp": {"protocols": {name: {"endpoint": f"127.0.0.1:{free_port()}"} for name in ("grpc", "http")}},
+            **{name: {"protocols": _protocols()} for name in ("otlp", "parca", "pprof")},
         }
         config = {
             "sources": {name: settings.get(name, {}) for name in SOURCES},
@@ -75,6 +75,10 @@ def test_nothing_happens_and_nothing_is_done(tmp_path: Path, shared: Path, bpf_p
         assert (cpu_share < MAX_CPU_SHARE, per_s < MAX_WAKEUPS_PER_S, rss_mib < MAX_RSS_MIB) == (True, True, True), (
             f"{cpu_share:.2%} of a core, {per_s:.1f} wake-ups a second, {rss_mib:.0f} MiB"
         )
+
+
+def _protocols() -> dict[str, dict[str, str]]:
+    return {name: {"endpoint": f"127.0.0.1:{free_port()}"} for name in ("grpc", "http")}
 
 
 def _cpu_ns(pid: int) -> int:

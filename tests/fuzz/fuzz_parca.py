@@ -11,7 +11,8 @@ from peers.parca_agent import HEAP, OFF_CPU, Frame, Line, Row
 
 from tests.profiles import conformance
 from translators.batch import Origin
-from translators.parca_arrow import MalformedError, Options, Translator, framed, wanted
+from translators.parca_arrow import MalformedError, Options, framed, wanted
+from translators.parca_arrow.translator import Translator
 
 _NOW_NS = 1_752_500_000_000_000_000
 _STACK = (

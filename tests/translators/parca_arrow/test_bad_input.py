@@ -12,7 +12,8 @@ from peers import parca_agent as agent
 from peers.parca_agent import Frame, Line, Row
 
 from translators.batch import Origin, Rejection
-from translators.parca_arrow import Options, Translator, framed, wanted
+from translators.parca_arrow import Options, framed, wanted
+from translators.parca_arrow.translator import Translator
 from translators.parca_arrow.ipc import Limits, check
 from translators.parca_arrow.malformed import MalformedError, TooLargeError
 

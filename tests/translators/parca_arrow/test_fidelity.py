@@ -14,7 +14,8 @@ from peers.parca_agent import GPU, HEAP, OFF_CPU, ON_CPU, Frame, Line, Row
 
 from tests.translators.parca_arrow import reverse
 from translators.batch import Origin
-from translators.parca_arrow import Options, Translator, framed, wanted
+from translators.parca_arrow import Options, framed, wanted
+from translators.parca_arrow.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
