@@ -13,9 +13,9 @@ from peers.parca_agent import Frame, Line, Row
 
 from translators.batch import Origin, Rejection
 from translators.parca_arrow import Options, framed, wanted
-from translators.parca_arrow.translator import Translator
 from translators.parca_arrow.ipc import Limits, check
 from translators.parca_arrow.malformed import MalformedError, TooLargeError
+from translators.parca_arrow.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
