@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 import pytest
-from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
 from peers.parca_agent import Agent
 from peers.processes import Otelbee, free_port
+
+from translators.batch import Signal
+from translators.otlp import count_items
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,13 +41,7 @@ class Sink(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(self._export) if details.method == EXPORT else None
 
     async def _export(self, request: bytes, _: object) -> bytes:
-        parsed = ExportProfilesServiceRequest.FromString(request)
-        self.samples += sum(
-            len(profile.samples)
-            for resource in parsed.resource_profiles
-            for scope in resource.scope_profiles
-            for profile in scope.profiles
-        )
+        self.samples += count_items(Signal.PROFILES, request)  # the sink must not be what is measured
         return b""
 
 
