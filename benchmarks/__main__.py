@@ -1,9 +1,11 @@
 """What ``make bench`` prints: the translators on one core, then the whole way from a recording to a sink.
 
-    python benchmarks [--write] [side-by-side] [redaction] [translator] [kernel] [reader] [end-to-end] [otlp] [queue]
+    python benchmarks [--write] [side-by-side] [file] [delay] [redaction] [translator] [kernel] [reader] [end-to-end]
+                      [otlp] [parca] [queue] [profiles]
 
-With ``--write`` the run is kept as ``benchmarks/RESULTS.md``. Every figure is the median of its runs. Runs of what is compared take turns, so that a machine that is busy for a
-while is busy for both. Processor time is counted, not the clock's, wherever one process does the work.
+With ``--write`` the run is kept as ``benchmarks/RESULTS.md``. Every figure is the median of its runs. Runs of what is
+compared take turns, so that a machine that is busy for a while is busy for both. Processor time is counted, not the
+clock's, wherever one process does the work.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import delay
 import end_to_end
+import from_file
 import kernel
 import otlp
 import parca
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 PARTS = {
     "side-by-side": side_by_side.rows,
+    "file": from_file.rows,
+    "delay": delay.rows,
     "redaction": redaction.rows,
     "translator": translator.rows,
     "kernel": kernel.rows,

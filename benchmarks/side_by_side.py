@@ -84,8 +84,9 @@ def rows() -> Iterator[Row]:
             )
 
 
-def _agent(folder: Path, pods: Sequence[str]) -> TetragonPeer:
-    flags = [f"--loop={PASSES}", "--stamp", f"--delay={_DELAY_S}s", *pods]
+def agent(folder: Path, more: Sequence[str]) -> TetragonPeer:
+    """The stand-in for Tetragon's agent, whose events have the time at which they are made."""
+    flags = [f"--loop={PASSES}", "--stamp", f"--delay={_DELAY_S}s", *more]
     return TetragonPeer(folder, recordings.HIGHVOL, flags=flags)
 
 
@@ -93,7 +94,7 @@ def _client(pods: Sequence[str], command: list[str]) -> Run:
     """Run a client that ends by itself after all events; what it costs to start is in its figure (a few per cent)."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="otelbee-bench-")))
-        address = stack.enter_context(_agent(folder, pods)).address
+        address = stack.enter_context(agent(folder, pods)).address
         is_go = command[0] == str(build.tetragon())
         arguments = [f"--read={address}", f"--count={EVENTS}"] if is_go else [address[7:], str(EVENTS)]
         begun_s = time.monotonic()
@@ -110,9 +111,9 @@ def _otelbee(pods: Sequence[str], *, redaction: bool, compression: str) -> Run:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="otelbee-bench-")))
         collector = stack.enter_context(Collector(folder, formats=["proto"]))
-        agent = stack.enter_context(_agent(folder, pods))
+        peer = stack.enter_context(agent(folder, pods))
         config: dict[str, Any] = {
-            "sources": {"tetragon": {"endpoint": agent.address, "exclude_self": False}},
+            "sources": {"tetragon": {"endpoint": peer.address, "exclude_self": False}},
             "exporter": {
                 "otlp_grpc": {
                     "endpoint": collector.endpoint,
@@ -124,13 +125,13 @@ def _otelbee(pods: Sequence[str], *, redaction: bool, compression: str) -> Run:
             "redaction": {"enabled": redaction},
         }
         otelbee = stack.enter_context(Otelbee(folder, config))
-        agent.report("begin")
-        cpu_s, begun_s = _cpu_s(otelbee.pid), time.monotonic()
-        _wait_for(collector, EVENTS)
+        peer.report("begin")
+        used_s, begun_s = cpu_s(otelbee.pid), time.monotonic()
+        wait_for(collector, EVENTS)
         seconds = time.monotonic() - begun_s
         requests = list(records.frames(collector.proto.read_bytes()))
         return Run(
-            (_cpu_s(otelbee.pid) - cpu_s) / EVENTS * 1e6,
+            (cpu_s(otelbee.pid) - used_s) / EVENTS * 1e6,
             EVENTS / seconds,
             otelbee.peak_bytes / 2**20,
             sum(map(len, requests)) / EVENTS,
@@ -138,7 +139,7 @@ def _otelbee(pods: Sequence[str], *, redaction: bool, compression: str) -> Run:
         )
 
 
-def _wait_for(collector: Collector, events: int) -> None:
+def wait_for(collector: Collector, events: int) -> None:
     """Wait until the Collector has all; otelbee is not asked, which would be paid by otelbee."""
     deadline_s = time.monotonic() + 120
     while collector.count() <= events:  # one more: the gap that a start is
@@ -147,6 +148,6 @@ def _wait_for(collector: Collector, events: int) -> None:
         time.sleep(0.25)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """What the scheduler gave to all threads that live, in seconds (proc(5), ``schedstat``)."""
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9

@@ -7,8 +7,8 @@ import platform
 from pathlib import Path
 from typing import NamedTuple
 
-_WIDTHS = (46, 11, 9, 8, 8, 9, 8)
-_TITLES = ("", "events/s", "us/event", "B/event", "gzip B", "RSS MiB", "ratio")
+_WIDTHS = (46, 11, 9, 8, 8, 9, 8, 8, 8)
+_TITLES = ("", "events/s", "us/event", "B/event", "gzip B", "RSS MiB", "ratio", "p50 ms", "p99 ms")
 
 
 class Row(NamedTuple):
@@ -23,6 +23,9 @@ class Row(NamedTuple):
     rss_mib: float | None = None
     ratio: float | None = None
     """Of the cost, to the row above that was measured in turns with this one."""
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    """From an event to its arrival."""
 
     def line(self) -> str:
         """The row in the table's columns."""
@@ -33,6 +36,8 @@ class Row(NamedTuple):
             _cell(self.gzip_bytes, ".0f"),
             _cell(self.rss_mib, ".0f"),
             _cell(self.ratio, ".2f"),
+            _cell(self.p50_ms, ",.0f"),
+            _cell(self.p99_ms, ",.0f"),
         )
         return _join((self.what, *cells))
 
