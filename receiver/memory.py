@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MIB = 1 << 20
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _CHECK_S = 1.0
 _TRIM_S = 30.0
 """How often memory is given back where that alone cannot help."""
@@ -144,7 +145,8 @@ class MemoryGuard:
 
 def resident() -> int:
     """Resident bytes of this process (proc(5), ``/proc/self/statm``)."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    with Path("/proc/self/statm").open("rb", buffering=0) as statm:
+        return int(statm.read(128).split()[1]) * _PAGE_BYTES
 
 
 def trim() -> None:

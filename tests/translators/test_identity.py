@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from peers import parca_agent
 
 from receiver.registry import SOURCES, share
 from translators.batch import Origin, Signal
 from translators.event import own_event
-from translators.pb import tetragon_pb2
+from translators.pb import profile_pb2, tetragon_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,6 +122,34 @@ OBSERVERS: dict[str, Callable[[Where], list[Seen]]] = {
     "tetragon_file": as_lines,
     "bpf": as_kernel_records,
 }
+LABELS = {
+    "container": "cart",
+    "container_id": CONTAINER,
+    "namespace": "shop",
+    "node": NODE,
+    "pod": "cart-1",
+    "pod_uid": POD,
+    "service_name": "cart",
+}
+"""How a pusher says that it profiled what :func:`in_a_pod` is."""
+
+
+def as_pprof() -> Seen:
+    """What ``pprof`` is sent, with its labels in the query."""
+    profile = profile_pb2.Profile(string_table=["", "cpu", "nanoseconds"], time_nanos=NOW_NS)
+    profile.sample_type.add(type=1, unit=2)
+    profile.sample.add(value=[1])
+    return Seen("pprof", [profile.SerializeToString()], Origin(labels=LABELS))
+
+
+def as_arrow() -> Seen:
+    """What ``parca`` is sent, with its labels in columns."""
+    frame = parca_agent.Frame(0x1000, "native", "prog", None, ())
+    return Seen("arrow_v2", [parca_agent.v2([parca_agent.Row(tuple(LABELS.items()), (frame,), 1, NOW_NS)])])
+
+
+PUSHERS: dict[str, Callable[[], Seen]] = {"pprof": as_pprof, "parca": as_arrow}
+"""Who says in labels what was observed."""
 FORWARDERS = {"otlp"}
 """Who observed is not for these to say: they pass on a Resource that its sender wrote."""
 
@@ -132,7 +162,9 @@ def plain(value: Any) -> Any:
 
 def resources(batch: Batch) -> list[dict[str, Any]]:
     """Every Resource of a batch."""
-    if batch.signal is Signal.LOGS:
+    if batch.signal is Signal.PROFILES:
+        found = [each.resource for each in ExportProfilesServiceRequest.FromString(batch.data).resource_profiles]
+    elif batch.signal is Signal.LOGS:
         found = [each.resource for each in ExportLogsServiceRequest.FromString(batch.data).resource_logs]
     else:
         found = [each.resource for each in ExportTraceServiceRequest.FromString(batch.data).resource_spans]
@@ -167,7 +199,33 @@ def conventional(resource: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_source_that_observes_is_compared() -> None:
     """A new source joins this comparison, or is one that forwards what others observed."""
-    assert set(OBSERVERS) | FORWARDERS == set(SOURCES)
+    assert {*OBSERVERS, *PUSHERS, *FORWARDERS} == set(SOURCES)
+
+
+@pytest.mark.parametrize("name", PUSHERS)
+def test_labels_of_a_push_say_what_tetragon_says(name: str) -> None:
+    """The same container has the same values of every key that both can know, and no others of ours."""
+    entry, seen = SOURCES[name], PUSHERS[name]()
+    config = entry.config.model_validate({"protocols": {"grpc": {}}})
+    translator = entry.translator(config, share({"deployment.environment.name": "prod"}, "", {}))
+    translation = translator.translate(seen.kind, seen.records, seen.origin, NOW_NS)
+    assert not translation.rejected
+    ((said,),) = map(resources, translation.batches)
+    tetragon = conventional(identities(in_a_pod())["tetragon"])
+    labelled = {
+        "container.id": CONTAINER,
+        "deployment.environment.name": "prod",
+        "host.name": NODE,
+        "k8s.container.name": "cart",
+        "k8s.namespace.name": "shop",
+        "k8s.pod.name": "cart-1",
+        "k8s.pod.uid": POD,
+        "service.name": "cart",
+    }
+    assert labelled.items() <= conventional(said).items()
+    assert {key: tetragon[key] for key in tetragon.keys() & said.keys()} == {
+        key: said[key] for key in tetragon.keys() & said.keys()
+    }
 
 
 @pytest.mark.parametrize("place", [in_a_pod, in_a_bare_container, on_the_host])

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from receiver.types import Checkpoint, Intake
 
 FALLBACK_S = 1.0
-"""How often the file is looked at where inotify says nothing: on network file systems, or out of watches."""
+"""How soon the file is looked at where inotify says nothing: on network file systems, or out of watches."""
+RARELY_S = 8.0
+"""How seldom, at most, where each look was in vain: every one in vain doubles the time to the next."""
 
 SETTLE_S = 2.0
 """How long a stop waits for what was read last to be delivered."""
@@ -61,7 +63,7 @@ class Source:
                         await self._open(intake)
                         intake.state(up=True, reason="")
                     while await self._emit(intake):
-                        pass
+                        changes.found()
                 except OSError as error:
                     self._follower.close()
                     intake.state(up=False, reason=self._explain(error))
@@ -147,12 +149,17 @@ class Source:
 
 
 class _Changes:
-    """Wakes when something in a directory changes, and at least every :data:`FALLBACK_S`."""
+    """Wakes when something in a directory changes, and without a word after :data:`FALLBACK_S` and more."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._inotify = Inotify()
         self._watches = False
+        self._fallback_s = FALLBACK_S
+
+    def found(self) -> None:
+        """Note that there was something to read: there may soon be more."""
+        self._fallback_s = FALLBACK_S
 
     async def wait(self) -> None:
         """Return when there may be something new."""
@@ -160,9 +167,12 @@ class _Changes:
             with suppress(OSError):  # no such directory yet, or out of watches: the fallback serves
                 self._inotify.add_watch(self._directory, _CHANGES)
                 self._watches = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FALLBACK_S):
+        try:
+            async with asyncio.timeout(self._fallback_s):
                 await self._inotify.get()
+        except TimeoutError:
+            if self._watches:
+                self._fallback_s = min(2 * self._fallback_s, RARELY_S)
 
     def close(self) -> None:
         """Stop watching."""
