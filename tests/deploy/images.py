@@ -87,7 +87,7 @@ def built() -> Iterator[Images]:
     try:
         build_product("otelbee", names.otelbee, names.debian)
         build_product("otelbee-bpf", names.otelbee_bpf, names.debian)
-        import_tree(names.collector, {"otelcol": build.otelcol()}, '["/otelcol"]')
+        import_tree(names.collector, {"otelcol": build.otelcol_in_cluster()}, '["/otelcol"]')
         # What Kubernetes calls pause: it holds the namespaces of a pod open.
         import_tree(names.pause, {"busybox": BUSYBOX}, '["/busybox", "sleep", "2147483647"]')
         yield names

@@ -61,6 +61,11 @@ def otelcol() -> Path:
     return OTELCOL.path
 
 
+def otelcol_in_cluster() -> Path:
+    """Where the Collector that knows Kubernetes lies once it is built."""
+    return OTELCOL_IN_CLUSTER.path
+
+
 def tetragon() -> Path:
     """Where the stand-in for Tetragon's agent lies once it is built."""
     return TETRAGON.path
@@ -114,13 +119,21 @@ def _module(name: str, what: str, program: str = "", package: str = ".") -> Peer
     return Peer(name, (*sorted(folder.glob("*.go")), *sorted(folder.glob("go.*"))), make)
 
 
-def _make_otelcol(scratch: Path, go: Path, environment: dict[str, str]) -> None:
-    log.info("otelcol: building the Collector from %s (four minutes at first)", MANIFEST.relative_to(HERE))
-    _run([str(go), "install", BUILDER], scratch, environment | {"GOBIN": str(scratch)})
-    manifest = yaml.safe_load(MANIFEST.read_text())
-    manifest["dist"] |= {"output_path": str(scratch), "go": str(go)}
-    (scratch / "builder.yaml").write_text(yaml.safe_dump(manifest))
-    _run([str(scratch / "builder"), f"--config={scratch / 'builder.yaml'}"], scratch, environment)
+def _collector(name: str, *more: Path) -> Peer:
+    """A Collector of :data:`MANIFEST` and the components of ``more``."""
+
+    def make(scratch: Path, go: Path, environment: dict[str, str]) -> None:
+        log.info("%s: building the Collector from %s (four minutes at first)", name, MANIFEST.relative_to(HERE))
+        _run([str(go), "install", BUILDER], scratch, environment | {"GOBIN": str(scratch)})
+        manifest = yaml.safe_load(MANIFEST.read_text())
+        for path in more:
+            for kind, components in yaml.safe_load(path.read_text()).items():
+                manifest[kind] += components
+        manifest["dist"] |= {"name": name, "output_path": str(scratch), "go": str(go)}
+        (scratch / "builder.yaml").write_text(yaml.safe_dump(manifest))
+        _run([str(scratch / "builder"), f"--config={scratch / 'builder.yaml'}"], scratch, environment)
+
+    return Peer(name, (MANIFEST, *more), make)
 
 
 def _make_compose(scratch: Path, go: Path, environment: dict[str, str]) -> None:
@@ -158,10 +171,17 @@ TETRAGON = _module("tetragon", "the stand-in for Tetragon's agent")
 PROFILED = _module("profiled", "a program that is profiled by Pyroscope's and Datadog's clients")
 PARCA = _module("parca", "Parca's server", package="github.com/parca-dev/parca/cmd/parca")
 PARCA_PUSH = _module("parca", "a client of Parca's API", program="parca-push")
-OTELCOL = Peer("otelcol", (MANIFEST,), _make_otelcol)
+OTELCOL = _collector("otelcol")
+OTELCOL_IN_CLUSTER = _collector("otelcol-in-cluster", MANIFEST.with_name("kubernetes.yaml"))
 PYROSCOPE = Peer("pyroscope", (PYROSCOPE_FROM_PYPI,), _make_pyroscope)
 PPROF = _module("pprof", "the reader of profiles on pprof's own library")
-PEERS = (TETRAGON, PROFILED, PPROF, PYROSCOPE, OTELCOL)
+COMPOSE = _module("compose", "Docker Compose", "docker-compose", "github.com/docker/compose/v2/cmd")
+LOGQL = _module("logql", "a check of LogQL by Loki's parser")
+TRACEQL = _module("traceql", "a check of TraceQL by Tempo's parser")
+KUBERNETES = Peer("kubernetes", (KUBERNETES_MODULE, KUBERNETES_MODULE.with_name("go.sum")), _make_kubernetes)
+PEERS = (TETRAGON, PROFILED, PPROF, PYROSCOPE, PARCA, PARCA_PUSH, OTELCOL)
+DEPLOY_PEERS = (OTELCOL_IN_CLUSTER, COMPOSE, LOGQL, TRACEQL, KUBERNETES)
+"""What the deploy tests need besides."""
 
 
 def _go() -> tuple[Path, dict[str, str]]:
