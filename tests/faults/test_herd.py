@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.faults.parts import Fault
 
 PROCESSES, EXPORTERS = 4, 50
-COLLECTOR_MIB = 384
+COLLECTOR_MIB = 512
 """What the Collector may have resident; less than what waits for it. Sent at full speed from the start it had 600 MiB."""
 
 
