@@ -216,8 +216,8 @@ def test_upgrade_and_rollback_lose_nothing_of_a_full_queue(node: Node, product: 
     )
 
     def full(pod: Any) -> bool:
-        state = health(pod)
-        return bool(state) and state["sources"]["tetragon_file"]["paused"]
+        state = health(pod)  # served before there are sources
+        return bool(state) and bool(state["sources"].get("tetragon_file", {}).get("paused"))
 
     collector.stop()
     release.run("install")
