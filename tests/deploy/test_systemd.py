@@ -85,7 +85,7 @@ class Installed:
     def up(self) -> bool:
         """Whether ``/ready`` says that the source has its peer."""
         done = self.machine.run("python3", "-c", _GET, check=False)
-        return done.returncode == 0 and json.loads(done.stdout)["sources"]["bpf"]["up"] is True
+        return done.returncode == 0 and json.loads(done.stdout)["sources"].get("bpf", {}).get("up") is True
 
     def status(self, unit: str) -> dict[str, str]:
         """What the kernel says about a service's process (proc(5), ``status``)."""
