@@ -34,6 +34,13 @@ dist: .venv/dev  ## Build what a release consists of into dist/: wheel, bill of 
 faults: peers  ## Break everything around otelbee and show what became of every record; a full disk needs root
 	$(BIN)/pytest tests/faults
 
+image:  ## Build the images otelbee and otelbee-bpf; BASE=... names another Debian than debian:bookworm-slim
+	for target in otelbee otelbee-bpf; do $(DOCKER_BUILD) --target $$target --tag $$target:$(VERSION) . || exit; done
+
+test-deploy: .venv/dev  ## As root: build the images and run what is shipped, on a Docker Engine
+	$(BIN)/python tests/peers/build.py --deploy
+	$(BIN)/pytest tests/deploy
+
 bench: peers  ## Measure the translators and the way through, side by side with others
 	PYTHONPATH=. $(BIN)/python benchmarks
 
@@ -50,4 +57,4 @@ bench: peers  ## Measure the translators and the way through, side by side with 
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
 	@touch $@
 
-.PHONY: help run test check peers proto faults bench dist
+.PHONY: help run test check peers proto faults image test-deploy bench dist

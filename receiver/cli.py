@@ -15,11 +15,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TextIO
 
-from receiver import app, doctor, effective, init, logs, parent, replay
+from receiver import app, arguments, doctor, effective, init, inspection, logs, parent, replay
 from receiver.config import load, load_for_translation
 from receiver.errors import ConfigError, OtelbeeError, RecordingError, StartError
 from receiver.layers import ENVIRONMENT_PREFIX, origins
-from receiver.registry import EXPORTERS, SOURCES, TRANSLATABLE
+from receiver.registry import EXPORTERS, SOURCES
 from receiver.reload import Reload
 from receiver.translation import Refused, translate
 from translators.version import VERSION
@@ -45,16 +45,10 @@ Every key is in docs/config.md. OTEL_EXPORTER_OTLP_* is not read.\
 
 _CORRECT = "correct it; docs/config.md has every key"
 
-_CONFIG_HELP = """\
-Later layers win: --config files in order (maps merge, lists are replaced), --set, then the environment:
-OTELBEE__EXPORTER__OTLP_GRPC__ENDPOINT=localhost:4317 sets exporter::otlp_grpc::endpoint.
-Any value may be ${env:NAME} or ${env:NAME:-default}; $$ is a dollar sign.
-"""
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    given = _parsed(arguments)
+    given = _parsed(argv)
     command: Callable[[argparse.Namespace], int] = given.command
     try:
         code = command(given)
@@ -74,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
-    given, rest = parser.parse_known_args(arguments)
+    given, rest = parser.parse_known_args(argv)
     # argparse fills an optional positional before it reads on: ``translate tetragon --set x=y FILE`` leaves FILE over.
     if len(rest) == 1 and not rest[0].startswith("-") and getattr(given, "file", "") is None:
         given.file, rest = rest[0], []
@@ -85,27 +79,25 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=100)
-
-
 def _parser() -> argparse.ArgumentParser:
     listed: list[str] = []
     parser = argparse.ArgumentParser(
         prog="otelbee",
         usage="otelbee COMMAND ...",
         description="The eBPF companion of the OpenTelemetry Collector: eBPF tools in, typed OTLP out.",
-        formatter_class=_formatter,
+        formatter_class=arguments.formatter,
     )
     commands = parser.add_subparsers(prog="otelbee", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
 
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str, **more: Any) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, description=text, formatter_class=_formatter, **more)
+        added = commands.add_parser(name, description=text, formatter_class=arguments.formatter, **more)
         added.set_defaults(command=command)
         listed.append(f"  {name:<14}{text}")
         return added
 
-    _add_init(add("init", _init, "Write a first configuration for what is found on this machine; asks nothing."))
+    arguments.add_init(
+        add("init", _init, "Write a first configuration for what is found on this machine; asks nothing.")
+    )
     for name, command, text in (
         ("run", _run, "Run the service until SIGTERM or SIGINT; a second signal stops at once. SIGHUP reloads."),
         ("validate", _validate, "Check the configuration: silent when it is right, every problem when not."),
@@ -115,83 +107,25 @@ def _parser() -> argparse.ArgumentParser:
             "Print the configuration in force, and where each value came from; no secrets.",
         ),
     ):
-        _add_layers(add(name, command, text, epilog=_CONFIG_HELP))
+        arguments.add_layers(add(name, command, text, epilog=arguments.LAYERS_HELP))
     examined = add(
-        "doctor", _doctor, "Look whether this configuration would work here; exit code 0 says so.", epilog=_CONFIG_HELP
+        "doctor",
+        _doctor,
+        "Look whether this configuration would work here; exit code 0 says so.",
+        epilog=arguments.LAYERS_HELP,
     )
-    _add_layers(examined)
+    arguments.add_layers(examined)
     examined.add_argument("--json", action="store_true", help="for programs")
     add("components", _components, "List the sources and exporters of this build.")
-    _add_translate(add("translate", _translate, "Translate one tool's recorded data to OTLP on standard output."))
+    arguments.add_translate(
+        add("translate", _translate, "Translate one tool's recorded data to OTLP on standard output.")
+    )
     inspected = add("inspect", _inspect, "Say what is in a file of profiles: pprof, OTLP profiles, or Parca's Arrow.")
     inspected.add_argument("file", metavar="FILE", help="compressed or not; - is standard input")
-    _add_replay(add("replay", _replay, "Serve recorded events as the tool itself would."))
+    arguments.add_replay(add("replay", _replay, "Serve recorded events as the tool itself would."))
     add("version", _version, "Print the version.")
     parser.epilog = "\n".join(("commands:", *listed, "", "otelbee COMMAND --help says more."))
     return parser
-
-
-def _add_init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="where to write it, not over a file that is there (default: stdout)",
-    )
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
-
-
-def _add_layers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", action="append", default=[], type=Path, metavar="FILE", help="a YAML file; may be repeated"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="one value, for example exporter.otlp_grpc.endpoint=localhost:4317; write :: between keys that hold dots",
-    )
-
-
-def _add_translate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=f"whose data it is: {', '.join(TRANSLATABLE)}")
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", help="the data, gzip or not; - (the default) is standard input"
-    )
-    parser.add_argument(
-        "--format",
-        choices=("json", "proto"),
-        default="json",
-        help="as the Collector's file exporter writes: a line of JSON, or 4-byte length and message (default: json)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="an option of the source, or one below resource or redaction, for example redaction.enabled=false",
-    )
-
-
-def _add_replay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", choices=["tetragon"], help="what to play: tetragon")
-    parser.add_argument("file", metavar="FILE", type=Path, help="its recorded events, gzip or not")
-    parser.add_argument("--listen", required=True, metavar="ADDRESS", help="host:port, or unix:///path")
-    parser.add_argument("--rate", type=_positive, metavar="N", help="events per second (default: as fast as they go)")
-    parser.add_argument("--loop", action="store_true", help="begin anew after the last event")
-    parser.add_argument("--now", action="store_true", help="let each event happen when it is sent")
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from receiver.exporters import debug, file, otlp_grpc
 from receiver.recording import Recorded, read_numbered, read_whole
-from receiver.sources import bpf, otlp, pprof, tetragon, tetragon_file
+from receiver.sources import bpf, otlp, parca, pprof, tetragon, tetragon_file
 from translators.batch import Signal
 from translators.bpf import Translator as BpfTranslator
 from translators.by_kind import ByKind
@@ -76,6 +76,10 @@ def _otlp(config: otlp.Config, _: Shared) -> Translator:
     return OtlpTranslator(config.options())
 
 
+def _pprof(config: pprof.Config, shared: Shared) -> Translator:
+    return PprofTranslator(config.options(shared.resource, shared.redactor))
+
+
 def _parca(config: parca.Config, shared: Shared) -> Translator:
     from translators.parca_arrow.translator import Translator as ParcaArrowTranslator  # noqa: PLC0415 - loads pyarrow
 
@@ -101,7 +105,7 @@ SOURCES: Mapping[str, Entry] = MappingProxyType(
             parca.Config,
             parca.Source,
             _parca,
-            parca.read_recorded,
+            read_whole("arrow_v2"),
             "alpha",
             signals=frozenset({Signal.PROFILES}),
             format="parca_arrow",

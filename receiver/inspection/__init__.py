@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _MAX_BYTES: Final = 256 << 20
 """Of a file, and of what comes out of it."""
-_ARROW_MAGICS: Final = (b"\xff\xff\xff\xff", b"ARROW1")
-"""Of a stream (the continuation marker in front of its first message) and of a file (Arrow columnar format, IPC)."""
+_ARROW_MAGIC: Final = b"\xff\xff\xff\xff"
+"""The continuation marker in front of a stream's first message (Arrow columnar format, IPC)."""
 _JFR_MAGIC: Final = b"FLR\0"
 _COMPRESSIONS: Final = ((GZIP_MAGIC, ", gzip"), (ZSTD_MAGIC, ", zstd"))
 
@@ -43,7 +43,7 @@ def inspect(name: str, stream: BinaryIO) -> str:
 
 
 def _summary(data: bytes) -> Summary:
-    if data.startswith(_ARROW_MAGICS):
+    if data.startswith(_ARROW_MAGIC):
         from receiver.inspection import arrow  # noqa: PLC0415 - pyarrow takes a quarter of a second to load
 
         return arrow.summarise(data)

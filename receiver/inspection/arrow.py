@@ -12,6 +12,7 @@ from pyarrow import ipc
 from receiver.errors import RecordingError
 from receiver.inspection.summary import Mapping, Series, Stack, Summary
 from receiver.inspection.text import amount, moment
+from translators.parca_arrow import ipc as claims
 from translators.profiles import build_id
 
 _VERSION: Final = b"parca_write_schema_version"
@@ -20,14 +21,14 @@ _V1_LABEL: Final = "labels."
 
 
 def summarise(data: bytes) -> Summary:
-    """Summarise the record batches of a stream, or of a file.
+    """Summarise the record batches of a stream.
 
     Raises:
         RecordingError: It is damaged, or nothing of Parca's.
     """
     try:
-        opened = ipc.open_file if data.startswith(b"ARROW1") else ipc.open_stream
-        table = opened(data).read_all()
+        claims.check(data)
+        table = ipc.open_stream(data).read_all()
         table.validate(full=True)
         return _Record(table).summary
     except (pa.ArrowException, OSError, ValueError, OverflowError, IndexError) as error:

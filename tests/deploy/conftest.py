@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from bpf.live import SYSTEM_PYTHON
+from deploy.kubernetes import Node
 from peers import build
 
-from deploy import images
+from deploy import dist as release
+from deploy import images, kubernetes
 from deploy.compose import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from deploy.images import Images
 
@@ -60,3 +66,43 @@ def stack(product: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The Compose demo, up."""
     with Stack(product, tmp_path_factory.mktemp("output")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def helm_program() -> None:
+    """Helm is built."""
+    if not build.kubernetes().exists():
+        unavailable("helm is not built: make test-deploy does")
+    if shutil.which("promtool") is None:
+        unavailable("apt-get install prometheus")
+
+
+@pytest.fixture(scope="session")
+def node(product: Images, helm_program: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:  # noqa: ARG001 - needed
+    """A Kubernetes node that holds the images; one for all tests, each of which has its own namespaces."""
+    if missing := kubernetes.missing():
+        unavailable(f"apt-get install {' '.join(sorted(missing))}")
+    with Node(tmp_path_factory.mktemp("node"), product.pause) as running:
+        for image in product[1:]:
+            running.load(image)
+        yield running
+
+
+@pytest.fixture(name="dist", scope="session")
+def _dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a release as ``make dist`` builds it, without chart and images."""
+    folder = tmp_path_factory.mktemp("release") / "dist"
+    release.build(folder, ["wheel", "sbom"])
+    return folder
+
+
+@pytest.fixture(name="wheelhouse", scope="session")
+def _wheelhouse(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the lock names, for the distribution's Python where there is no network."""
+    folder = tmp_path_factory.mktemp("wheelhouse")
+    asked = [SYSTEM_PYTHON, "-c", "import platform; print(platform.python_version())"]
+    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--no-deps"]
+    wheels = ["--only-binary=:all:", f"--python-version={version}", "--require-hashes"]
+    subprocess.run([*pip, *wheels, "-r", dist / "requirements.lock", "-d", folder], check=True)
+    return folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,6 @@ import yaml
 from bpf.live import require_bpf, unavailable
 from peers.processes import Collector, until
 
-from deploy import dist as release
 from tests.deploy.machine import Machine, missing
 
 if TYPE_CHECKING:
@@ -102,23 +100,6 @@ class Installed:
         """Write a file of the machine, for root alone."""
         self.machine.run("install", "-D", "-m", "600", "/dev/null", path)
         self.machine.run("sh", "-c", 'printf %s "$TEXT" > "$0"', path, environment={"TEXT": text})
-
-
-@pytest.fixture(name="dist", scope="module")
-def _dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the wheel, its lock, the bill of materials and their checksums, as ``make dist`` builds them."""
-    folder = tmp_path_factory.mktemp("release") / "dist"
-    release.build(folder, ["wheel", "sbom"])
-    return folder
-
-
-@pytest.fixture(name="wheelhouse", scope="module")
-def _wheelhouse(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The distributions of the lock, for where there is no network."""
-    folder = tmp_path_factory.mktemp("wheelhouse")
-    pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--require-hashes", "-r", dist / "requirements.lock", "-d", folder], check=True)
-    return folder
 
 
 @pytest.fixture(name="installed", scope="module")

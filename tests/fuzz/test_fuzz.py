@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fuzz import fuzz_otlp, fuzz_parca, fuzz_pprof, fuzz_recording, fuzz_tetragon, mutations
+from fuzz import fuzz_otlp, fuzz_parca, fuzz_pprof, fuzz_profile, fuzz_recording, fuzz_tetragon, mutations
 
 pytestmark = pytest.mark.timeout(120)
 

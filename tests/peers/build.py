@@ -32,7 +32,7 @@ BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.159.0"
 GO_MINIMUM = (1, 26)
 """What github.com/cilium/tetragon/api v1.7.0 asks for."""
 GO_FROM_PYPI = HERE / "go.lock"
-COMPOSE_MODULE = HERE / "compose" / "go.mod"
+KUBERNETES_MODULE = HERE / "kubernetes" / "go.mod"
 PYROSCOPE_FROM_PYPI = HERE / "pyroscope.lock"
 
 log = logging.getLogger("peers")
@@ -86,6 +86,21 @@ def pyroscope() -> Path:
     return PYROSCOPE.path
 
 
+def kubernetes() -> Path:
+    """Where the programs of a Kubernetes node, and helm, lie once they are built: a folder."""
+    return KUBERNETES.path
+
+
+def parca() -> Path:
+    """Where Parca's server lies once it is built."""
+    return PARCA.path
+
+
+def parca_push() -> Path:
+    """Where a client of Parca's own API lies once it is built."""
+    return PARCA_PUSH.path
+
+
 def build(peers: tuple[Peer, ...]) -> None:
     """Build what is missing. Two of these at once wait for each other."""
     with _locked(BUILD / "peers.lock"):
@@ -134,13 +149,6 @@ def _collector(name: str, *more: Path) -> Peer:
         _run([str(scratch / "builder"), f"--config={scratch / 'builder.yaml'}"], scratch, environment)
 
     return Peer(name, (MANIFEST, *more), make)
-
-
-def _make_compose(scratch: Path, go: Path, environment: dict[str, str]) -> None:
-    log.info("docker-compose: building Docker Compose (two minutes at first)")
-    shutil.copy(COMPOSE_MODULE, scratch)
-    command = [str(go), "build", "-mod=mod", "-trimpath", "-o", "docker-compose", "github.com/docker/compose/v2/cmd"]
-    _run(command, scratch, environment)
 
 
 def _make_kubernetes(scratch: Path, go: Path, environment: dict[str, str]) -> None:

@@ -260,6 +260,15 @@ def test_arrow_records(shared_data: Callable[..., Path]) -> None:
     assert "2, without samples: the second half of Parca's older exchange" in text
 
 
+def test_an_arrow_record_that_claims_too_much(shared_data: Callable[..., Path]) -> None:
+    """Is not believed: Arrow would make room for what it claims."""
+    data = bytearray(shared_data("profiles", "arrow", "v2_lz4.arrows").read_bytes())
+    at = data.index(b"\x04\x22\x4d\x18") - 8  # the length in front of an LZ4 frame
+    data[at : at + 8] = (1 << 40).to_bytes(8, "little")
+    with pytest.raises(RecordingError, match="the Arrow data is damaged"):
+        said(bytes(data))
+
+
 def ipc(table: pa.Table) -> bytes:
     """A stream of one table."""
     sink = io.BytesIO()
@@ -277,7 +286,7 @@ def ipc(table: pa.Table) -> bytes:
         (gzip.compress(small().SerializeToString())[:-9], "the gzip data is damaged or cut off"),
         (gzip.compress(bytes(300 << 20), 1), "larger than 256 MiB when it is decompressed"),
         (b"\xff\xff\xff\xff\x10\x00\x00\x00nonsense", "the Arrow data is damaged"),
-        (b"ARROW1\0\0", "the Arrow data is damaged"),
+        (b"ARROW1\0\0", "this is neither a pprof profile"),
         (ipc(pa.table({"a": [1]})), "no record of Parca's agent: it has no column value, sample_type"),
     ],
 )

@@ -1,7 +1,6 @@
 """What Parca's agents and scrapers push: Arrow records and pprof, over gRPC and HTTP."""
 
 from receiver.sources.parca.config import Config
-from receiver.sources.parca.recorded import read_recorded
 from receiver.sources.parca.source import Source
 
-__all__ = ["Config", "Source", "read_recorded"]
+__all__ = ["Config", "Source"]
