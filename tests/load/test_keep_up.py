@@ -1,4 +1,7 @@
-"""Bursts of 100,000 events a second from an agent that drops what is not read in time, as Tetragon's does."""
+"""Bursts of 100,000 events a second from an agent that drops what is not read in time, as Tetragon's does.
+
+Agent, otelbee and Collector need two cores whole; where anything else runs, the agent drops. So ``make load`` runs these.
+"""
 
 from __future__ import annotations
 
