@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from receiver.memory import MemoryGuard
+    from receiver.types import Source as AnySource
 
 
 class Running(NamedTuple):
@@ -46,6 +47,25 @@ class Running(NamedTuple):
 
 
 @asynccontextmanager
+async def listening(source: AnySource, intake: SourceIntake) -> AsyncIterator[None]:
+    """Run a source until the context is left; what keeps it from starting is raised."""
+    task = asyncio.create_task(source.run(intake))
+    started = asyncio.create_task(intake.has_started.wait())
+    try:
+        await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        yield
+    finally:
+        started.cancel()
+        task.cancel()
+        await asyncio.wait({task, started})
+        intake.close()
+        if intake._worker is not None:
+            intake._worker.shutdown(wait=True)
+
+
+@asynccontextmanager
 async def running(
     protocols: dict[str, Any], *, capacity: int = 1_000_000, memory: MemoryGuard | None = None, **options: Any
 ) -> AsyncIterator[Running]:
@@ -55,20 +75,8 @@ async def running(
     queue, shared = TinyQueue(capacity), share({}, "", None)
     translator = SOURCES["otlp"].translator(config, shared)
     intake = SourceIntake("otlp", translator, queue, Telemetry(registry), shared, memory=memory)
-    task = asyncio.create_task(Source(config).run(intake))
-    started = asyncio.create_task(intake.has_started.wait())
-    try:
-        await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
+    async with listening(Source(config), intake):
         yield Running(queue, intake, registry)
-    finally:
-        started.cancel()
-        task.cancel()
-        await asyncio.wait({task, started})
-        intake.close()
-        if intake._worker is not None:
-            intake._worker.shutdown(wait=True)
 
 
 BOTH = {"grpc": {"endpoint": "127.0.0.1:0"}, "http": {"endpoint": "127.0.0.1:0"}}

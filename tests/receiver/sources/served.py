@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +11,7 @@ from receiver.intake import SourceIntake
 from receiver.registry import SOURCES, share
 from receiver.sources.parca import Config, Source
 from receiver.telemetry import Telemetry
+from tests.receiver.sources.pushed import listening
 from tests.receiver.tiny import TinyQueue
 
 if TYPE_CHECKING:
@@ -60,17 +60,5 @@ async def serving(
     queue, shared = TinyQueue(capacity), share({}, "", None)
     translator = SOURCES["parca"].translator(config, shared)
     intake = SourceIntake("parca", translator, queue, Telemetry(registry), shared, memory=memory)
-    task = asyncio.create_task(Source(config).run(intake))
-    started = asyncio.create_task(intake.has_started.wait())
-    try:
-        await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
+    async with listening(Source(config), intake):
         yield Running(queue, intake, registry)
-    finally:
-        started.cancel()
-        task.cancel()
-        await asyncio.wait({task, started})
-        intake.close()
-        if intake._worker is not None:
-            intake._worker.shutdown(wait=True)
