@@ -45,7 +45,7 @@ load: peers  ## Keep up with bursts of 100,000 events a second; wants a machine 
 	$(BIN)/pytest tests/load
 
 bench: peers  ## Measure the translators and the way through, side by side with others
-	PYTHONPATH=. $(BIN)/python benchmarks
+	PYTHONPATH=.:tests $(BIN)/python benchmarks
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelbee needs Python 3.11 or newer; name one: make PYTHON=python3.12")'

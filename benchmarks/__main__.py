@@ -1,7 +1,7 @@
 """What ``make bench`` prints: the translators on one core, then the whole way from a recording to a sink.
 
-    python benchmarks [--write] [side-by-side] [file] [delay] [redaction] [translator] [kernel] [reader] [end-to-end]
-                      [otlp] [parca] [queue] [profiles]
+    python benchmarks [--write] [side-by-side] [where] [burst] [file] [delay] [redaction] [translator] [kernel]
+                      [reader] [end-to-end] [otlp] [parca] [queue] [profiles]
 
 With ``--write`` the run is kept as ``benchmarks/RESULTS.md``. Every figure is the median of its runs. Runs of what is
 compared take turns, so that a machine that is busy for a while is busy for both. Processor time is counted, not the
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import burst
 import delay
 import end_to_end
 import from_file
@@ -29,6 +30,7 @@ import redaction
 import side_by_side
 import table
 import translator
+import where
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 PARTS = {
     "side-by-side": side_by_side.rows,
+    "where": where.rows,
+    "burst": burst.rows,
     "file": from_file.rows,
     "delay": delay.rows,
     "redaction": redaction.rows,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from peers import build
 from table import Row
 
 if TYPE_CHECKING:
@@ -71,9 +72,6 @@ def _request(records: int) -> bytes:
 
 def _collector() -> Path | None:
     """The Collector that ``make peers`` builds."""
-    sys.path.append(str(_ROOT / "tests"))
-    from peers import build  # noqa: PLC0415 - tests/ is no package that is installed
-
     path: Path = build.otelcol()
     return path if path.exists() else None
 

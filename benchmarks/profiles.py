@@ -10,12 +10,12 @@ import gc
 import gzip
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from peers import build
 from table import Row
 
 from translators.batch import Origin
@@ -35,9 +35,6 @@ _NOW_NS = 1_763_856_000_000_000_000
 
 def rows() -> Iterator[Row]:
     """Two rows on each file, the library's and the translator's."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from peers import build  # noqa: PLC0415 - the tests' programs are only needed here
-
     if not build.pprof().exists():
         yield Row("pprof: the program to compare with is missing, run: make peers")
         return

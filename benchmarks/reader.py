@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import grpc
 import recordings
 import table
+from peers import build
 from table import Row
 
 from receiver.net.grpc import channel, parse_endpoint
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 _ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(_ROOT / "tests"))
-
-from peers import build  # noqa: E402 - the tests' own peers are not installed
-
 RUNS = 3
 _METHOD = "/tetragon.FineGuidanceSensors/GetEvents"
 _CERTIFICATES = _ROOT / "tests/receiver/net/certificates"

@@ -7,8 +7,11 @@ import platform
 from pathlib import Path
 from typing import NamedTuple
 
-_WIDTHS = (46, 11, 9, 8, 8, 9, 8, 8, 8)
-_TITLES = ("", "events/s", "us/event", "B/event", "gzip B", "RSS MiB", "ratio", "p50 ms", "p99 ms")
+_WIDTHS = (46, 10, 9, 7, 9, 10, 8, 7, 8, 7, 7, 9)
+_TITLES = (
+    *("", "events/s", "us/event", "ratio", "agent us", "behind us"),
+    *("B/event", "gzip B", "RSS MiB", "p50 ms", "p99 ms", "lost"),
+)
 
 
 class Row(NamedTuple):
@@ -26,18 +29,27 @@ class Row(NamedTuple):
     p50_ms: float | None = None
     p99_ms: float | None = None
     """From an event to its arrival."""
+    agent_us: float | None = None
+    """Processor time per event of the agent that sends them."""
+    behind_us: float | None = None
+    """The same of the Collector behind what is measured."""
+    lost: int | None = None
+    """Events that the agent dropped."""
 
     def line(self) -> str:
         """The row in the table's columns."""
         cells = (
             _cell(self.per_second, ",.0f"),
             _cell(self.cost_us, ".2f"),
+            _cell(self.ratio, ".2f"),
+            _cell(self.agent_us, ".1f"),
+            _cell(self.behind_us, ".1f"),
             _cell(self.size_bytes, ".0f"),
             _cell(self.gzip_bytes, ".0f"),
             _cell(self.rss_mib, ".0f"),
-            _cell(self.ratio, ".2f"),
             _cell(self.p50_ms, ",.0f"),
             _cell(self.p99_ms, ",.0f"),
+            _cell(self.lost, ",d"),
         )
         return _join((self.what, *cells))
 
