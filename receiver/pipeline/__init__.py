@@ -34,8 +34,10 @@ _BEHIND_BYTES = 1 << 20
 """Sources that have read more than this ahead are in a burst: at 100,000 events a second, after 25 ms."""
 _PUT_OFF_SHARE = 0.4
 """Of a queue: where more than this waits it is sent, whatever is to be read. A source may have half."""
-_LOOK_S, _LOOKS = 0.02, 100
-"""Seconds between two looks, in a burst only, and how many there are."""
+_PUT_OFF_S = 2.0
+"""From the beginning of a burst: where reading stays behind for longer, sending is what frees room for it."""
+_LOOK_S = 0.02
+"""Between two looks, in a burst only."""
 
 
 class _Lane(NamedTuple):
@@ -80,6 +82,7 @@ class Pipeline:
         self._delivery = Delivery(exporter, telemetry, config.batch.max_size, dead_letter=dead_letter, held=held)
         self._lanes = {signal: self._lane(signal) for signal in Signal}
         self._consumers: list[asyncio.Task[None]] = []
+        self._behind_since_s: float | None = None
 
     def _lane(self, signal: Signal) -> _Lane:
         capacity = self._config.queue_size
@@ -172,16 +175,26 @@ class Pipeline:
             lane.queue.acknowledge(joined.entries)
 
     async def _let_reading_go_first(self, lane: _Lane) -> None:
-        """Put off sending while a burst is read, for two seconds or until the queue has filled to a share.
+        """Put off sending while a burst is read, at most until the queue has filled to a share.
 
         What an agent has to say is lost where it is not read in time; what is queued is not lost by being sent later.
         On a machine with few cores sending costs twice: the Collector that it keeps busy runs there, too.
         """
         limit_bytes = _PUT_OFF_SHARE * self._config.queue_size
-        for _ in range(_LOOKS):
-            if self._telemetry.read_ahead_bytes() <= _BEHIND_BYTES or lane.queue.pending_bytes >= limit_bytes:
+        while self._is_burst():
+            if lane.queue.pending_bytes >= limit_bytes:
                 return
             await asyncio.sleep(_LOOK_S)
+
+    def _is_burst(self) -> bool:
+        """Whether sources have lately begun to read more than can be translated at once."""
+        if self._telemetry.read_ahead_bytes() <= _BEHIND_BYTES:
+            self._behind_since_s = None
+            return False
+        now_s = time.monotonic()
+        if self._behind_since_s is None:
+            self._behind_since_s = now_s
+        return now_s - self._behind_since_s < _PUT_OFF_S
 
     def _abandon(self, signal: Signal) -> int:
         queue = self._lanes[signal].queue
