@@ -13,7 +13,8 @@ run: .venv/run  ## Show a Tetragon recording and, as root, live process events a
 	@PYTHONPATH=. $(BIN)/python examples/demo.py
 
 test: check peers  ## Run linters, types, contracts and all tests but those of test-deploy, the real Collector included
-	$(BIN)/pytest --ignore tests/deploy --ignore tests/load
+	$(BIN)/pytest --ignore tests/deploy -m "not alone" --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest --ignore tests/deploy -m alone
 
 check: .venv/dev  ## Run linters, the type checker, the import contracts, and compare generated code
 	$(BIN)/ruff check .
@@ -41,9 +42,6 @@ test-deploy: .venv/dev  ## As root: build the images and run what is shipped, on
 	$(BIN)/python tests/peers/build.py --deploy
 	$(BIN)/pytest tests/deploy
 
-load: peers  ## Keep up with bursts of 100,000 events a second; wants a machine that does nothing else
-	$(BIN)/pytest tests/load
-
 bench: peers  ## Measure the translators and the way through, side by side with others
 	PYTHONPATH=.:tests $(BIN)/python benchmarks
 
@@ -60,4 +58,4 @@ bench: peers  ## Measure the translators and the way through, side by side with 
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
 	@touch $@
 
-.PHONY: help run test check load peers proto faults image test-deploy bench dist
+.PHONY: help run test check peers proto faults image test-deploy bench dist

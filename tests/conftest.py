@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from faults.account import ROW, Row, lines
 from peers import build, processes
 
 if TYPE_CHECKING:
@@ -114,3 +115,13 @@ def peers() -> None:
     """The real programs are built; ``peers.processes`` starts them."""
     for peer in build.PEERS:
         require_program(peer.path)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what became of every record in the tests of faults, whichever process ran them."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    tests = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    if rows := [Row(*value) for test in tests for name, value in test.user_properties if name == ROW]:
+        terminalreporter.section("faults")
+        for line in lines(rows):
+            terminalreporter.write_line(line)

@@ -15,6 +15,8 @@ from bpf.live import BpfProcess, Peer, require_bpf
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.alone
+
 PROCESSES = 5000
 LONG_ARGUMENT = "x" * 4000  # 5,000 of them are 20 MB: more than kernel buffer, outbox and socket hold together
 _STATS = Path("/proc/sys/kernel/bpf_stats_enabled")

@@ -39,6 +39,7 @@ def bpf_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[soc
 
 
 @pytest.mark.usefixtures("peers")
+@pytest.mark.alone
 def test_nothing_happens_and_nothing_is_done(tmp_path: Path, shared: Path, bpf_process: socket.socket) -> None:
     """With every source there is, all connected: under 0.2 % of a core, few wake-ups, memory as documented."""
     log = tmp_path / "tetragon.log"

@@ -114,8 +114,8 @@ class Row(NamedTuple):
     seconds: float
 
 
-TABLE: list[Row] = []
-"""Of this run, in order."""
+ROW = "row of the table of faults"
+"""The property of a test's report that holds its row, as a tuple: reports pass between processes."""
 
 
 def lines(rows: Iterable[Row]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The fixture of the fault tests, and the table that a run ends with."""
+"""The fixture of the fault tests."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import must_have
-from tests.faults.account import TABLE, lines
 from tests.faults.parts import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
 @pytest.fixture
-def fault(tmp_path: Path, peers: None) -> Iterator[Fault]:  # noqa: ARG001 - the fixture that builds them
+def fault(
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    peers: None,  # noqa: ARG001 - the fixture that builds them
+) -> Iterator[Fault]:
     """A fault, whose processes are ended after the test."""
     with ExitStack() as stack:
-        yield Fault(tmp_path, stack)
+        yield Fault(tmp_path, stack, record_property)
 
 
 @pytest.fixture
@@ -32,11 +35,3 @@ def root() -> None:
         if must_have("ROOT"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what became of every record."""
-    if TABLE:
-        terminalreporter.section("faults")
-        for line in lines(TABLE):
-            terminalreporter.write_line(line)

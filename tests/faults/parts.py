@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from peers.processes import Collector, Otelbee, Program, free_port, until
 
-from tests.faults.account import TABLE, Ids, Ledger, Row
+from tests.faults.account import ROW, Ids, Ledger, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,9 +103,10 @@ class Herd(Program):
 class Fault:
     """One fault: starts its processes, and says in the end what became of every record."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        """Keep all files in ``folder``; ``stack`` ends what was started."""
+    def __init__(self, folder: Path, stack: ExitStack, report: Callable[[str, object], None]) -> None:
+        """Keep all files in ``folder``; ``stack`` ends what was started, ``report`` takes the row of the table."""
         self.folder = folder
+        self._report = report
         self.dead_letter = folder / "dead_letter.jsonl"
         self._enter: Callable[[Any], Any] = stack.enter_context
         self._senders: list[Sender] = []
@@ -280,7 +281,7 @@ class Fault:
             limit_mib,
             time.monotonic() - self._begun_s,
         )
-        TABLE.append(row)
+        self._report(ROW, tuple(row))
         assert row.acknowledged, "nothing was acknowledged: this was no test"
         assert not row.lost, f"{row.lost} records lost, for example {sorted(self.missing())[:3]}"
         assert row.peak_mib <= limit_mib, f"{row.peak_mib:.0f} MiB of memory, {limit_mib} MiB are allowed"

@@ -15,6 +15,7 @@ COLLECTOR_MIB = 512
 """What the Collector may have resident; less than what waits for it. Sent at full speed from the start it had 600 MiB."""
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_returning_collector_is_not_felled(fault: Fault) -> None:
     """200 exporters with 400 MiB for a ``memory_limiter`` of 100 MiB: never too much, and everything in the end."""

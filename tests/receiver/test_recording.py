@@ -61,6 +61,7 @@ def test_nothing_holds_nothing() -> None:
         (b"\x1f\x8bnot gzip at all", "the gzip data is damaged or cut off"),
         (gzip.compress(b"{}\n")[:-6] + b"abcdef", "the gzip data is damaged or cut off"),
     ],
+    ids=["cut off", "cut off in a length", "huge", "gzip cut off", "no gzip", "wrong checksum"],
 )
 def test_damage_is_named(data: bytes, message: str) -> None:
     """A recording that ends too early, or holds something else, says so and where."""

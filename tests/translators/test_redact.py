@@ -310,6 +310,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_megabytes_take_less_than_a_second(unit: str) -> None:
     """Time is linear in the length, also for what was made to be slow; processor time, for machines are shared."""

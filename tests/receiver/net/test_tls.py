@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from peers.processes import open_to_others
 from pydantic import ValidationError
 
 from receiver.errors import StartError
@@ -91,8 +92,7 @@ def test_a_file_that_may_not_be_read_is_named(read: Read, authority: Authority) 
     pair.key_file.chmod(0)
     tls = ClientTLS(ca_file=authority.ca_file, cert_file=pair.cert_file, key_file=pair.key_file)
     if root := os.geteuid() == 0:
-        for folder in (pair.key_file.parent, *pair.key_file.parent.parents[:2]):
-            folder.chmod(0o755)
+        open_to_others(pair.key_file.parent)
         os.seteuid(65534)
     try:
         with pytest.raises(StartError, match=r"tls\.key_file: .*client\.test\.key may not be read by this user"):

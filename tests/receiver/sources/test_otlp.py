@@ -90,6 +90,7 @@ async def test_an_empty_request_is_a_success() -> None:
         ("GZIP", gzip.compress(logs(50))),
         ("identity", logs(50)),
     ],
+    ids=["gzip", "zstd", "deflate", "GZIP", "identity"],
 )
 async def test_http_bodies_may_be_compressed(encoding: str, body: bytes) -> None:
     """With the encodings that the Collector's exporters offer."""

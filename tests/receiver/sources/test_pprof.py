@@ -91,6 +91,7 @@ async def test_a_posted_body_is_a_profile_with_labels_from_everywhere() -> None:
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [("gzip", gzip.compress(PROFILE)), ("zstd", zstandard.ZstdCompressor().compress(PROFILE)), ("", PROFILE)],
+    ids=["gzip", "zstd", "plain"],
 )
 async def test_a_posted_body_may_be_compressed_twice_over(encoding: str, body: bytes) -> None:
     """What Content-Encoding says is undone here; a profile that is gzip by itself goes on as it is."""

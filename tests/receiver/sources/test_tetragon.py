@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from peers.processes import open_to_others
 
 from receiver.errors import PermanentSourceError, StartError
 from receiver.net.grpc import channel, unary
@@ -239,9 +240,8 @@ async def test_a_socket_that_may_not_be_opened_names_both_remedies(tmp_path: Pat
         await agent.stop()
         await agent.start(f"unix:{path}")
         path.chmod(0o600 if root else 0)  # root's group stays with the user that this test becomes
-        for folder in (tmp_path, *tmp_path.parents[:2]) if root else ():
-            folder.chmod(0o755)
         if root:
+            open_to_others(tmp_path)
             async with running(Config(endpoint=f"unix://{path}")) as intake:
                 await intake.until(lambda: bool(intake.records))
             os.seteuid(65534)  # for every thread: glibc
