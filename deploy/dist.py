@@ -1,18 +1,23 @@
 """What a release consists of, built into ``dist/``: ``make dist``.
 
-    python deploy/dist.py [wheel] [sbom] [chart] [images]     all of them without any
+    python deploy/dist.py [wheel] [sbom] [compose] [chart] [images]     all of them without any
 
-- ``otelbee-VERSION-py3-none-any.whl``, the same bytes from the same commit; ``requirements.lock``, which is what it runs
-  with; ``install.sh``, which makes systemd services of both;
+- ``otelbee-VERSION-py3-none-any.whl``; ``requirements.lock``, which is what it runs with; ``install.sh``, which makes
+  systemd services of both;
 - ``otelbee-VERSION.cdx.json``, the bill of materials (CycloneDX) of that lock;
+- ``otelbee-compose-VERSION.tar.gz``, the Compose demo, for the images below;
 - ``otelbee-VERSION.tgz``, the Helm chart; needs ``helm``;
 - ``otelbee-VERSION-ARCHITECTURE.tar``, both container images for ``docker load``; needs ``docker`` and runs ``make image``;
 - ``SHA256SUMS`` of all these, as ``sha256sum --check`` reads it.
+
+The same commit gives the same bytes, but for the images: of these the layers are the same, from the same Debian packages.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import platform
@@ -20,11 +25,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 SUMS = "SHA256SUMS"
@@ -59,22 +66,49 @@ def sbom(folder: Path) -> None:
     (folder / f"otelbee-{version()}.cdx.json").write_text(json.dumps(made, indent=1) + "\n")
 
 
+def compose(folder: Path) -> None:
+    """The Compose demo as it lies in the tree, with the names of the release's images."""
+    where = ROOT / "deploy" / "compose"
+    paths = [*where.glob("*.yaml"), *where.glob("dashboards/*"), ROOT / "examples" / "tetragon-demo.pb.gz"]
+    members = {str(path.relative_to(ROOT)): path.read_bytes() for path in paths}
+    named = [f"{name.upper().replace('-', '_')}_IMAGE={name}:{version()}\n" for name in IMAGES]
+    members["deploy/compose/.env"] = "".join(named).encode()
+    top = f"otelbee-compose-{version()}"
+    _archive(folder / f"{top}.tar.gz", ((f"{top}/{name}", data) for name, data in members.items()))
+
+
 def chart(folder: Path) -> None:
     """The Helm chart, with the version of everything else."""
-    helm = _program("helm", "install it, or name the parts that you want: python deploy/dist.py wheel sbom images")
+    helm = _program(
+        "helm", "install it, or name the parts that you want: python deploy/dist.py wheel sbom compose images"
+    )
     numbers = ("--version", version(), "--app-version", version())
-    _run(helm, "package", "helm/otelbee", *numbers, "--destination", str(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        _run(helm, "package", "helm/otelbee", *numbers, "--destination", scratch)
+        (packed,) = Path(scratch).iterdir()
+        # Helm writes the time of the packing into it.
+        with tarfile.open(packed) as tar:
+            members = {member.name: tar.extractfile(member) for member in tar}
+            _archive(folder / packed.name, ((name, file.read()) for name, file in members.items() if file))
 
 
 def images(folder: Path) -> None:
     """Both images, for this machine's architecture."""
-    docker = _program("docker", "install it, or name the parts that you want: python deploy/dist.py wheel sbom chart")
+    docker = _program(
+        "docker", "install it, or name the parts that you want: python deploy/dist.py wheel sbom compose chart"
+    )
     _run("make", "image")
     names = [f"{name}:{version()}" for name in IMAGES]
     _run(docker, "save", "--output", str(folder / f"otelbee-{version()}-{platform.machine()}.tar"), *names)
 
 
-PARTS: Mapping[str, Callable[[Path], None]] = {"wheel": wheel, "sbom": sbom, "chart": chart, "images": images}
+PARTS: Mapping[str, Callable[[Path], None]] = {
+    "wheel": wheel,
+    "sbom": sbom,
+    "compose": compose,
+    "chart": chart,
+    "images": images,
+}
 
 
 def build(folder: Path, parts: list[str]) -> list[Path]:
@@ -94,6 +128,20 @@ def build(folder: Path, parts: list[str]) -> list[Path]:
     return [*files, folder / SUMS]
 
 
+def _archive(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    """Write a tar.gz whose bytes depend on names, contents and the commit's time alone."""
+    epoch_s = int(_epoch())
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=epoch_s) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for name, data in sorted(members):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(data), epoch_s
+            tar.addfile(member, io.BytesIO(data))
+
+
 def _program(name: str, remedy: str) -> str:
     found = shutil.which(name)
     if found is None:
@@ -102,9 +150,13 @@ def _program(name: str, remedy: str) -> str:
 
 
 def _run(*command: str) -> str:
-    epoch = os.environ.get("SOURCE_DATE_EPOCH") or _last_commit()
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch, "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": _epoch(), "PYTHONWARNINGS": "ignore"}
     return subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _epoch() -> str:
+    """Unix seconds: ``$SOURCE_DATE_EPOCH``, or the time of the last commit."""
+    return os.environ.get("SOURCE_DATE_EPOCH") or _last_commit()
 
 
 def _last_commit() -> str:

@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from bpf.live import require_bpf
 from peers.processes import Program, free_port
 
@@ -21,13 +23,14 @@ from translators.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEEL = f"otelbee-{VERSION}-py3-none-any.whl"
+COMPOSE = f"otelbee-compose-{VERSION}.tar.gz"
 
 
 @pytest.fixture(name="release", scope="session")
 def _release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What can be built without helm and docker."""
     folder = tmp_path_factory.mktemp("release") / "dist"
-    dist.build(folder, ["wheel", "sbom"])
+    dist.build(folder, ["wheel", "sbom", "compose"])
     return folder
 
 
@@ -43,7 +46,22 @@ def test_wheel_has_what_runs_and_nothing_else(release: Path) -> None:
     assert {name.partition("/")[0] for name in names - expected} == {f"otelbee-{VERSION}.dist-info"}
 
 
-def test_wheel_is_the_same_from_everywhere(release: Path, tmp_path: Path) -> None:
+def test_compose_demo_has_all_that_it_mounts(release: Path, tmp_path: Path) -> None:
+    """Every file of the tree that a service mounts, at its place, and the names of the release's images."""
+    with tarfile.open(release / COMPOSE) as tar:
+        tar.extractall(tmp_path, filter="data")
+    folder = tmp_path / f"otelbee-compose-{VERSION}" / "deploy" / "compose"
+    assert (
+        folder / ".env"
+    ).read_text() == f"OTELBEE_IMAGE=otelbee:{VERSION}\nOTELBEE_BPF_IMAGE=otelbee-bpf:{VERSION}\n"
+    services = yaml.safe_load((folder / "compose.yaml").read_text())["services"].values()
+    mounted = [volume.partition(":")[0] for service in services for volume in service.get("volumes", ())]
+    ours = [name for name in mounted if name.startswith(".")]
+    assert len(ours) > 5
+    assert not [name for name in ours if not (folder / name).exists()]
+
+
+def test_archives_are_the_same_from_everywhere(release: Path, tmp_path: Path) -> None:
     """Another checkout of the same tree, by a user with other habits, gives the same bytes."""
     tracked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(tracked, cwd=ROOT, capture_output=True, check=True)
@@ -53,9 +71,10 @@ def test_wheel_is_the_same_from_everywhere(release: Path, tmp_path: Path) -> Non
         (tmp_path / name).chmod(0o600 | (ROOT / name).stat().st_mode & 0o100)
     epoch = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=True)
     environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch.stdout.strip(), "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
-    command = [sys.executable, "deploy/dist.py", "wheel"]
+    command = [sys.executable, "deploy/dist.py", "wheel", "compose"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    assert (tmp_path / "dist" / WHEEL).read_bytes() == (release / WHEEL).read_bytes()
+    for name in (WHEEL, COMPOSE):
+        assert (tmp_path / "dist" / name).read_bytes() == (release / name).read_bytes()
 
 
 def test_bill_of_materials_has_every_distribution_of_the_lock(release: Path) -> None:
@@ -104,7 +123,7 @@ def test_unknown_parts_are_refused() -> None:
     command = [sys.executable, ROOT / "deploy" / "dist.py", "whel"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "there are wheel, sbom, chart, images" in done.stderr
+    assert "there are wheel, sbom, compose, chart, images" in done.stderr
 
 
 @pytest.fixture(name="environment")

@@ -26,7 +26,6 @@ FUNCTION = "main.work"
 FOLDER = ROOT / "deploy" / "compose"
 SEEN_S = 60.0
 """How long the demo may take to show something."""
-ALL = ("--file", FOLDER / "compose.yaml", "--profile=tetragon", "--profile=parca")
 
 
 def compose(*arguments: str | Path, environment: dict[str, str] | None = None) -> str:
@@ -42,16 +41,14 @@ def configured(*arguments: str | Path) -> Any:
 class Stack:
     """The demo, running."""
 
-    def __init__(self, images: Images, output: Path) -> None:
-        """Name it; the Collector writes into ``output``."""
+    def __init__(self, images: Images, folder: Path, output: Path) -> None:
+        """Name it; its files are in ``folder``, and the Collector writes into ``output``."""
         self._output = output
         self._project = f"otelbee-test-{secrets.token_hex(4)}"
         # Debian 12's engine is one of those that do not know CAP_BPF; with a newer one the file does no harm here.
-        files = [FOLDER / name for name in ("compose.yaml", "compose.local.yaml", "compose.engine-20.yaml")]
+        files = [folder / name for name in ("compose.yaml", "compose.local.yaml", "compose.engine-20.yaml")]
         self._files = [part for file in files for part in ("--file", file)]
         self._environment = {
-            "OTELBEE_IMAGE": images.otelbee,
-            "OTELBEE_BPF_IMAGE": images.otelbee_bpf,
             "COLLECTOR_IMAGE": images.collector,
             "COLLECTOR_OUTPUT": str(output),
         } | dict.fromkeys(("OTELBEE_PORT", "PPROF_PORT", "PARCA_PORT"), "0")

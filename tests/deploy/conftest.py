@@ -16,6 +16,7 @@ from peers import build
 from deploy import dist as release
 from deploy import images, kubernetes
 from deploy.compose import Stack
+from translators.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,17 +55,45 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(name="dist", scope="session")
+def _dist(engine: None, helm_program: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - building needs them
+    """The folder of a release, as ``make dist`` builds it: what is installed below comes from these files only."""
+    folder = tmp_path_factory.mktemp("release") / "dist"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("BASE", images.debian())
+        environment.setenv("PATH", str(build.kubernetes()), prepend=os.pathsep)
+        environment.setenv("DOCKER_BUILDKIT", "0")  # Debian's engine has no buildx, and its client no plug-in for it
+        release.build(folder, list(release.PARTS))
+    images.run("sha256sum", "--check", "--strict", "--quiet", release.SUMS, folder=folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
-def product(engine: None) -> Iterator[Images]:  # noqa: ARG001 - building needs it
-    """The images of this commit, and the others that tests run beside them."""
-    with images.built() as names:
+def product(dist: Path) -> Iterator[Images]:
+    """The release's images, and the others that tests run beside them."""
+    (archive,) = dist.glob(f"otelbee-{VERSION}-*.tar")
+    with images.loaded(archive) as names:
         yield names
 
 
+@pytest.fixture(scope="session")
+def chart(dist: Path) -> Path:
+    """The release's Helm chart."""
+    return dist / f"otelbee-{VERSION}.tgz"
+
+
+@pytest.fixture(scope="session")
+def demo(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the release's Compose demo."""
+    folder = tmp_path_factory.mktemp("demo")
+    images.run("tar", "-xf", dist / f"otelbee-compose-{VERSION}.tar.gz", "-C", folder)
+    return folder / f"otelbee-compose-{VERSION}" / "deploy" / "compose"
+
+
 @pytest.fixture(scope="module")
-def stack(product: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(product: Images, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The Compose demo, up."""
-    with Stack(product, tmp_path_factory.mktemp("output")) as running:
+    with Stack(product, demo, tmp_path_factory.mktemp("output")) as running:
         yield running
 
 
@@ -78,22 +107,16 @@ def helm_program() -> None:
 
 
 @pytest.fixture(scope="session")
-def node(product: Images, helm_program: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:  # noqa: ARG001 - needed
+def node(product: Images, dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A Kubernetes node that holds the images; one for all tests, each of which has its own namespaces."""
     if missing := kubernetes.missing():
         unavailable(f"apt-get install {' '.join(sorted(missing))}")
+    (archive,) = dist.glob(f"otelbee-{VERSION}-*.tar")
     with Node(tmp_path_factory.mktemp("node"), product.pause) as running:
-        for image in product[1:]:
+        for image in (product.collector, product.pause):
             running.load(image)
+        running.load_archive(archive)
         yield running
-
-
-@pytest.fixture(name="dist", scope="session")
-def _dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a release as ``make dist`` builds it, without chart and images."""
-    folder = tmp_path_factory.mktemp("release") / "dist"
-    release.build(folder, ["wheel", "sbom"])
-    return folder
 
 
 @pytest.fixture(name="wheelhouse", scope="session")

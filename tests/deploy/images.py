@@ -1,6 +1,7 @@
 """The images that the deploy tests run, made without a registry.
 
-They are a Debian by debootstrap, otelbee's two on top of it, the real Collector, and a container that does nothing. The Debian alone knows this machine's certificate authorities: builds fetch packages through whatever stands between
+They are a Debian by debootstrap, otelbee's two as a release has them, the real Collector, and a container that does
+nothing. The Debian alone knows this machine's certificate authorities: builds fetch packages through whatever stands between
 them and the registries, and deploy/Dockerfile must not know of it.
 """
 
@@ -19,6 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from peers import build
+
+from deploy.dist import IMAGES
+from translators.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +44,9 @@ class Images(NamedTuple):
     pause: str
 
 
-def run(*command: str | Path, **options: object) -> str:
+def run(*command: str | Path, folder: Path = ROOT, **options: object) -> str:
     """Run a program; its standard output. What it said is in the error where it fails."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, **options)  # type: ignore[call-overload] - options of run()
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder, **options)  # type: ignore[call-overload] - options of run()
     assert done.returncode == 0, (
         f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     )
@@ -81,12 +85,14 @@ def engine(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def built() -> Iterator[Images]:
-    """Build all images, and remove them in the end: all but the Debian, and the layers that the next build reuses."""
-    names = Images(debian(), *(f"otelbee-test/{name}:{os.getpid()}" for name in Images._fields[1:]))
+def loaded(archive: Path) -> Iterator[Images]:
+    """Load a release's images, make the others, and remove all in the end but the Debian."""
+    product = [f"{name}:{VERSION}" for name in IMAGES]
+    names = Images(debian(), *product, *(f"otelbee-test/{name}:{os.getpid()}" for name in Images._fields[3:]))
+    # What the release was built from is here as well: only the archive may give the images their names.
+    docker("rmi", "--force", "--no-prune", *product)
     try:
-        build_product("otelbee", names.otelbee, names.debian)
-        build_product("otelbee-bpf", names.otelbee_bpf, names.debian)
+        docker("load", "--input", archive)
         import_tree(names.collector, {"otelcol": build.otelcol_in_cluster()}, '["/otelcol"]')
         # What Kubernetes calls pause: it holds the namespaces of a pod open.
         import_tree(names.pause, {"busybox": BUSYBOX}, '["/busybox", "sleep", "2147483647"]')
@@ -94,12 +100,6 @@ def built() -> Iterator[Images]:
     finally:
         for name in names[1:]:
             subprocess.run(["docker", "rmi", "--force", "--no-prune", name], check=False, capture_output=True)
-
-
-def build_product(target: str, name: str, base: str) -> None:
-    """Build a target of deploy/Dockerfile by the classic builder, as ``make image`` does without buildx."""
-    what = ("--file", "deploy/Dockerfile", "--target", target, "--build-arg", f"BASE={base}", "--tag", name)
-    run("docker", "build", *what, ".", env=os.environ | {"DOCKER_BUILDKIT": "0"})
 
 
 def debian() -> str:

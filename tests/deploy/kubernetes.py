@@ -93,8 +93,12 @@ class Node:
         """Hand an image of the Docker Engine to the node."""
         archive = self.folder / "image.tar"
         _run("docker", "save", "--output", archive, image)
-        self._ctr("images", "import", archive)
+        self.load_archive(archive)
         archive.unlink()
+
+    def load_archive(self, archive: Path) -> None:
+        """Hand images to the node as ``docker save`` packs them."""
+        self._ctr("images", "import", archive)
 
     def helm(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run helm against this cluster."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import tarfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from deploy.kubernetes import helm
-from peers.processes import Otelbee, run_otelbee
+from peers import build
+from peers.processes import Otelbee, run_otelbee, until
 
+from deploy import dist as release
 from translators.version import VERSION
 
 if TYPE_CHECKING:
@@ -52,6 +57,22 @@ def container(spec: dict[str, Any], name: str) -> dict[str, Any]:
     """A container of a pod by its name."""
     (found,) = [each for each in spec["containers"] if each["name"] == name]
     return found
+
+
+def test_packed_chart_is_this_one(chart: Path, tmp_path: Path) -> None:
+    """Every file of the tree and no other; packed again it is the same bytes, though helm writes the time into them."""
+    with tarfile.open(chart) as tar:
+        packed = {member.name: tar.extractfile(member) for member in tar}
+        contents = {name: file.read() for name, file in packed.items() if file is not None}
+    tree = {f"otelbee/{path.relative_to(CHART)}": path for path in CHART.rglob("*") if path.is_file()}
+    assert contents.keys() == tree.keys()
+    for name in tree.keys() - {"otelbee/Chart.yaml"}:  # which helm writes anew
+        assert contents[name] == tree[name].read_bytes(), name
+    until(lambda: int(time.time()) > chart.stat().st_mtime + 1, "another second begins")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PATH", str(build.kubernetes()), prepend=os.pathsep)
+        release.build(tmp_path / "again", ["chart"])
+    assert (tmp_path / "again" / chart.name).read_bytes() == chart.read_bytes()
 
 
 @pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.stem)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from deploy.images import docker
 
-from deploy.compose import ALL, FOLDER, configured
+from deploy.compose import FOLDER, configured
+from translators.version import VERSION
 
 if TYPE_CHECKING:
     from deploy.images import Images
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(900)
 
 NOTHING = "0" * 16
+PROFILES = ("--profile=tetragon", "--profile=parca")
 
 
 def status(stack: Stack, service: str) -> dict[str, str]:
@@ -102,9 +104,9 @@ def test_health_is_reported(stack: Stack) -> None:
     stack.see(lambda: stack.inspect("otelbee")["State"]["Health"]["Status"] == "healthy", "otelbee is healthy")
 
 
-def test_demo_asks_for_two_capabilities_and_localhost_alone() -> None:
+def test_demo_asks_for_two_capabilities_and_localhost_alone(demo: Path) -> None:
     """As written for users: every port on localhost, BPF and PERFMON for otelbee-bpf, nothing for the others of ours."""
-    services = configured(*ALL)["services"]
+    services = configured("--file", demo / "compose.yaml", *PROFILES)["services"]
     assert {port.get("host_ip") for service in services.values() for port in service.get("ports", ())} == {"127.0.0.1"}
     assert services["otelbee-bpf"]["cap_add"] == ["BPF", "PERFMON"]
     ours = [name for name in services if name.startswith(("otelbee", "replay", "collector"))]
@@ -116,19 +118,19 @@ def test_demo_asks_for_two_capabilities_and_localhost_alone() -> None:
         assert name == "otelbee-bpf" or "cap_add" not in services[name]
 
 
-def test_override_leaves_nothing_to_pull() -> None:
+def test_override_leaves_nothing_to_pull(demo: Path) -> None:
     """With compose.local.yaml no service is left whose image comes from a registry."""
-    files = ("--file", FOLDER / "compose.yaml", "--file", FOLDER / "compose.local.yaml")
-    services = configured(*files, "--profile=tetragon", "--profile=parca")["services"]
-    assert {service["image"] for service in services.values()} == {
-        "otelbee:local",
-        "otelbee-bpf:local",
-        "otelcol:local",
-    }
+
+    def named(folder: Path) -> set[str]:
+        files = ("--file", folder / "compose.yaml", "--file", folder / "compose.local.yaml")
+        return {service["image"] for service in configured(*files, *PROFILES)["services"].values()}
+
+    assert named(FOLDER) == {"otelbee:local", "otelbee-bpf:local", "otelcol:local"}
+    assert named(demo) == {f"otelbee:{VERSION}", f"otelbee-bpf:{VERSION}", "otelcol:local"}
 
 
 @pytest.mark.parametrize("name", ["otelbee.yaml", "otelbee-tetragon.yaml"])
-def test_configuration_is_valid(product: Images, name: str) -> None:
+def test_configuration_is_valid(product: Images, demo: Path, name: str) -> None:
     """The demo's configurations are valid for the image's own otelbee."""
-    mount = f"--volume={FOLDER / name}:/etc/otelbee/otelbee.yaml:ro"
+    mount = f"--volume={demo / name}:/etc/otelbee/otelbee.yaml:ro"
     docker("run", "--rm", "--network=none", mount, product.otelbee, "validate", "--config", "/etc/otelbee/otelbee.yaml")

@@ -14,12 +14,12 @@ import yaml
 from deploy.images import ROOT
 from deploy.kubernetes import NODE
 from deploy.observed import Collector, Tetragon, namespace, tetragon_event, workload
-from deploy.test_chart import CHART
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from peers.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from deploy.images import Images
     from deploy.kubernetes import Node
@@ -44,20 +44,16 @@ def collector(node: Node, product: Images) -> Iterator[Collector]:
 class Release:
     """A release of the chart in a namespace of its own."""
 
-    def __init__(self, node: Node, images: Images, name: str, *options: str) -> None:
-        """Name it; nothing is installed yet."""
-        self.node, self.name = node, name
-        repositories = {"image": images.otelbee, "bpf.image": images.otelbee_bpf}
-        parts = {key: value.rpartition(":") for key, value in repositories.items()}
-        named = [f"{key}.repository={repository},{key}.tag={tag}" for key, (repository, _, tag) in parts.items()]
-        self._values = ["--set-string", ",".join(named)]  # a tag of digits is text all the same
-        self._values += ["--set", "image.pullPolicy=Never,collector.tls.insecure=true"]
+    def __init__(self, node: Node, chart: Path, name: str, *options: str) -> None:
+        """Name it; nothing is installed yet. The images are those that the chart names by itself."""
+        self.node, self.name, self._chart = node, name, chart
+        self._values = ["--set", "image.pullPolicy=Never,collector.tls.insecure=true"]
         self._values += [part for option in options for part in ("--set", option)]
 
     def run(self, command: str, *options: str) -> None:
         """``helm install`` or ``helm upgrade``."""
         values = [*self._values, *(part for option in options for part in ("--set", option))]
-        self.node.helm(command, self.name, CHART, f"--namespace={self.name}", "--create-namespace", *values)
+        self.node.helm(command, self.name, self._chart, f"--namespace={self.name}", "--create-namespace", *values)
 
     def rollback(self, revision: int) -> None:
         """``helm rollback``."""
@@ -140,7 +136,7 @@ def app(node: Node, product: Images) -> Iterator[tuple[Any, str]]:
 
 
 def test_node_agent_tells_the_node_from_its_pods(
-    node: Node, product: Images, collector: Collector, app: tuple[Any, str]
+    node: Node, chart: Path, collector: Collector, app: tuple[Any, str]
 ) -> None:
     """Behind the Collector a process of the node carries no pod, and one of a pod its whole identity, from each source.
 
@@ -150,7 +146,7 @@ def test_node_agent_tells_the_node_from_its_pods(
     tetragon = Tetragon(node.folder / "tetragon")
     release = Release(
         node,
-        product,
+        chart,
         "agent",
         f"collector.endpoint={collector.endpoint}",
         f"tetragon.source=socket,tetragon.socketDirectory={tetragon.folder},queue.type=hostPath",
@@ -197,7 +193,7 @@ def test_node_agent_tells_the_node_from_its_pods(
         tetragon.remove()
 
 
-def test_upgrade_and_rollback_lose_nothing_of_a_full_queue(node: Node, product: Images, collector: Collector) -> None:
+def test_upgrade_and_rollback_lose_nothing_of_a_full_queue(node: Node, chart: Path, collector: Collector) -> None:
     """With a queue on the node's disk that is full, every event arrives that Tetragon wrote before, between and after."""
     folder = node.folder / "export"
     folder.mkdir()
@@ -206,7 +202,7 @@ def test_upgrade_and_rollback_lose_nothing_of_a_full_queue(node: Node, product: 
     export.chmod(0o640)  # exportFilePerm of Tetragon's chart; root's, as the agent's file is
     release = Release(
         node,
-        product,
+        chart,
         "file",
         f"collector.endpoint={collector.endpoint},bpf.enabled=false,tetragon.source=file,tetragon.file={export}",
         f"queue.type=hostPath,queue.hostPath={node.folder / 'file-queue'},queue.sizePerSignal=2MiB",
@@ -243,9 +239,7 @@ def test_upgrade_and_rollback_lose_nothing_of_a_full_queue(node: Node, product: 
     release.uninstall()
 
 
-def test_push_deployment_runs_where_pod_security_is_restricted(
-    node: Node, product: Images, collector: Collector
-) -> None:
+def test_push_deployment_runs_where_pod_security_is_restricted(node: Node, chart: Path, collector: Collector) -> None:
     """Its pods pass ``restricted`` with a queue on a volume, and take what is pushed; the node agent's pods do not pass."""
     volume = node.folder / "volume"
     volume.mkdir()
@@ -266,7 +260,7 @@ def test_push_deployment_runs_where_pod_security_is_restricted(
     )
     release = Release(
         node,
-        product,
+        chart,
         "push",
         f"collector.endpoint={collector.endpoint},mode=deployment,listeners.otlp.enabled=true,queue.type=pvc",
         "podDisruptionBudget.enabled=true,networkPolicy.enabled=true",
@@ -282,7 +276,7 @@ def test_push_deployment_runs_where_pod_security_is_restricted(
     node.api.delete(claim)
     node.api.delete("/api/v1/persistentvolumes/push")
 
-    agent = Release(node, product, "push", f"collector.endpoint={collector.endpoint}")
+    agent = Release(node, chart, "push", f"collector.endpoint={collector.endpoint}")
     agent.run("install")
     events = "/api/v1/namespaces/push/events"
     until(

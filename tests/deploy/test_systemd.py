@@ -114,7 +114,7 @@ def _installed(
     folder = tmp_path_factory.mktemp("machine")
     release = folder / "release"
     (release / "dist").mkdir(parents=True)
-    subprocess.run(["cp", "-r", *dist.iterdir(), release / "dist"], check=True)
+    subprocess.run(["cp", "-r", "--link", *dist.iterdir(), release / "dist"], check=True)
     with (
         Machine(folder, {"/release": release, "/wheelhouse": wheelhouse}) as machine,
         Inside(machine, folder) as collector,
