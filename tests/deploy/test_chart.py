@@ -32,7 +32,7 @@ TO = ("--set", "collector.endpoint=collector:4317")
 OPTIONAL = {"issuerRef", "seccompProfile", "affinity", "resources"}
 """Values with keys of their own that need not be there."""
 
-pytestmark = pytest.mark.usefixtures("helm_program")
+pytestmark = [pytest.mark.usefixtures("helm_program"), pytest.mark.timeout(900)]
 
 
 def rendered(*options: str | Path) -> list[dict[str, Any]]:
@@ -64,7 +64,7 @@ def test_packed_chart_is_this_one(chart: Path, tmp_path: Path) -> None:
     with tarfile.open(chart) as tar:
         packed = {member.name: tar.extractfile(member) for member in tar}
         contents = {name: file.read() for name, file in packed.items() if file is not None}
-    tree = {f"otelbee/{path.relative_to(CHART)}": path for path in CHART.rglob("*") if path.is_file()}
+    tree = {f"otelbee/{path.relative_to(CHART)}": path for path in CHART.rglob("[!.]*") if path.is_file()}
     assert contents.keys() == tree.keys()
     for name in tree.keys() - {"otelbee/Chart.yaml"}:  # which helm writes anew
         assert contents[name] == tree[name].read_bytes(), name
