@@ -84,7 +84,8 @@ class _FileLog(Program):
             "receivers": {
                 "file_log": {"include": [str(export)], "start_at": "beginning", "operators": [parser]},
             },
-            "processors": {"batch": {}},
+            # Unbounded, a batch is larger than the 4 MiB that a Collector accepts.
+            "processors": {"batch": {"send_batch_size": 1000, "send_batch_max_size": 1000}},
             "exporters": {"otlp_grpc": {"endpoint": endpoint, "tls": {"insecure": True}, "compression": "none"}},
             "extensions": {"health_check": {"endpoint": f"127.0.0.1:{self._health}"}},
             "service": {

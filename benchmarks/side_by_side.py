@@ -145,7 +145,7 @@ def _otelbee(pods: Sequence[str], *, redaction: bool, compression: str) -> Run:
         peer.report("begin")
         programs = (otelbee, peer, collector)
         begun_s, used_s = time.monotonic(), [cpu_s(program.pid) for program in programs]
-        wait_for(collector, EVENTS)
+        wait_for(collector, EVENTS + 1)  # the gap that a start is
         seconds = time.monotonic() - begun_s
         cost_us, agent_us, behind_us = (
             (cpu_s(program.pid) - before_s) / EVENTS * 1e6 for program, before_s in zip(programs, used_s, strict=True)
@@ -162,12 +162,12 @@ def _otelbee(pods: Sequence[str], *, redaction: bool, compression: str) -> Run:
         )
 
 
-def wait_for(collector: Collector, events: int) -> None:
-    """Wait until the Collector has all; otelbee is not asked, which would be paid by otelbee."""
+def wait_for(collector: Collector, records: int) -> None:
+    """Wait until the Collector has so many; otelbee is not asked, which would be paid by otelbee."""
     deadline_s = time.monotonic() + 120
-    while collector.count() <= events:  # one more: the gap that a start is
+    while collector.count() < records:
         if time.monotonic() > deadline_s:
-            raise RuntimeError(f"{collector.count()} of {events} events are delivered")
+            raise RuntimeError(f"{collector.count()} of {records} records are delivered")
         time.sleep(0.25)
 
 

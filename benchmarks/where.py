@@ -55,7 +55,7 @@ def rows() -> Iterator[Row]:
         otelbee = stack.enter_context(_Sampled(folder, config))
         peer.report("begin")
         all_s, main_s = cpu_s(otelbee.pid), otelbee.main_thread_s()
-        wait_for(collector, EVENTS)
+        wait_for(collector, EVENTS + 1)  # the gap that a start is
         all_s, main_s = cpu_s(otelbee.pid) - all_s, otelbee.main_thread_s() - main_s
         otelbee.stop()
         found = Counter(json.loads(otelbee.samples.read_text()))
