@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from deploy.images import docker
+from peers import build
 
 from deploy.compose import FOLDER, configured
 from translators.version import VERSION
@@ -134,3 +137,28 @@ def test_configuration_is_valid(product: Images, demo: Path, name: str) -> None:
     """The demo's configurations are valid for the image's own otelbee."""
     mount = f"--volume={demo / name}:/etc/otelbee/otelbee.yaml:ro"
     docker("run", "--rm", "--network=none", mount, product.otelbee, "validate", "--config", "/etc/otelbee/otelbee.yaml")
+
+
+def test_collectors_configuration_is_valid(demo: Path, tmp_path: Path) -> None:
+    """The real Collector accepts it, without the two components that none here has; Prometheus accepts what one of these has.
+
+    The other's port is the one that otelbee fetches the Collector's profiles from.
+    """
+    config = yaml.safe_load((demo / "collector.yaml").read_text())
+    scrape = config["receivers"].pop("prometheus")["config"]
+    profiled = config["extensions"].pop("pprof")["endpoint"]
+    config["service"]["extensions"].remove("pprof")
+    config["service"]["pipelines"]["metrics"]["receivers"].remove("prometheus")
+    (tmp_path / "collector.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(scrape))
+    command = yaml.safe_load((demo / "compose.yaml").read_text())["services"]["collector"]["command"]
+    (gate,) = [option for option in command if option.startswith("--feature-gates=")]
+    for check in (
+        [build.otelcol(), "validate", gate, f"--config={tmp_path / 'collector.yaml'}"],
+        ["promtool", "check", "config", tmp_path / "prometheus.yaml"],
+    ):
+        done = subprocess.run(check, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    otelbee = yaml.safe_load((demo / "otelbee.yaml").read_text())
+    (target,) = otelbee["sources"]["pprof"]["scrape"]["targets"]
+    assert profiled.partition(":")[2] == target["endpoint"].rpartition(":")[2]

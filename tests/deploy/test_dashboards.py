@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import yaml
 from peers import build
 from peers.processes import Program, free_port
 
@@ -65,13 +66,16 @@ def texts(datasource: str, key: str) -> list[str]:
 
 
 class Prometheus(Program):
-    """A real Prometheus that scrapes one target, as the Collector of the demo does."""
+    """A real Prometheus that scrapes what the Collector of the demo does, the way that does it, but more often."""
 
-    def __init__(self, folder: Path, target: str) -> None:
-        """Write its configuration."""
+    def __init__(self, folder: Path, demo: Path, target: str) -> None:
+        """Write its configuration: that of the Collector in ``demo``, whose one target is ``target`` from here."""
         self._address = f"127.0.0.1:{free_port()}"
-        scrape = {"job_name": "otelbee", "scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
-        (folder / "prometheus.yaml").write_text(json.dumps({"scrape_configs": [scrape]}))
+        config = yaml.safe_load((demo / "collector.yaml").read_text())["receivers"]["prometheus"]["config"]
+        (scrape,) = config["scrape_configs"]
+        assert scrape["static_configs"] == [{"targets": ["otelbee:8877"]}], "the service and its port"
+        scrape |= {"scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
+        (folder / "prometheus.yaml").write_text(json.dumps(config))
         flags = [f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data"]
         super().__init__("prometheus", ["prometheus", *flags, f"--web.listen-address={self._address}"], folder)
 
@@ -90,12 +94,12 @@ class Prometheus(Program):
 
 
 @pytest.fixture(scope="module")
-def prometheus(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def prometheus(stack: Stack, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus, which knows the demo's otelbee; something of each kind has passed through that."""
     stack.see_live_exec()
     stack.see_another_tetragon_event()
     stack.push_profile()
-    with Prometheus(tmp_path_factory.mktemp("prometheus"), stack.address("otelbee", 8877)) as running:
+    with Prometheus(tmp_path_factory.mktemp("prometheus"), demo, stack.address("otelbee", 8877)) as running:
         yield running
 
 
