@@ -206,6 +206,7 @@ def test_upgrade_and_rollback_lose_nothing_of_a_full_queue(node: Node, chart: Pa
         "file",
         f"collector.endpoint={collector.endpoint},bpf.enabled=false,tetragon.source=file,tetragon.file={export}",
         f"queue.type=hostPath,queue.hostPath={node.folder / 'file-queue'},queue.sizePerSignal=2MiB",
+        "shutdownTimeoutSeconds=2",  # with no Collector a stop takes all of it
         "config.sources.tetragon_file.start_at=beginning,config.exporter.otlp_grpc.sending_queue.batch.max_size=64KiB",
         "config.exporter.otlp_grpc.retry_on_failure.initial_interval=1s",
         "config.exporter.otlp_grpc.retry_on_failure.max_interval=2s",
