@@ -60,7 +60,8 @@ def _cell(value: float | None, form: str) -> str:
 
 def _join(cells: tuple[str, ...]) -> str:
     first, *rest = cells
-    return f"{first:<{_WIDTHS[0]}}" + "".join(f"{cell:>{width}}" for cell, width in zip(rest, _WIDTHS[1:], strict=True))
+    line = f"{first:<{_WIDTHS[0]}}" + "".join(f"{cell:>{width}}" for cell, width in zip(rest, _WIDTHS[1:], strict=True))
+    return line.rstrip()
 
 
 HEADER = _join(_TITLES)
