@@ -138,7 +138,7 @@ def _ccore(address: str) -> Iterator[str]:
 @contextmanager
 def _program(command: list[str]) -> Iterator[str]:
     """Run a server; yields the first line that it writes."""
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    environment = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{_ROOT / 'tests'}"}
     process = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
