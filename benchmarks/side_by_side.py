@@ -162,12 +162,12 @@ def _otelbee(pods: Sequence[str], *, redaction: bool, compression: str) -> Run:
         )
 
 
-def wait_for(collector: Collector, records: int) -> None:
+def wait_for(collector: Collector, expected: int) -> None:
     """Wait until the Collector has so many; otelbee is not asked, which would be paid by otelbee."""
     deadline_s = time.monotonic() + 120
-    while collector.count() < records:
+    while collector.count() < expected:
         if time.monotonic() > deadline_s:
-            raise RuntimeError(f"{collector.count()} of {records} records are delivered")
+            raise RuntimeError(f"{collector.count()} of {expected} records are delivered")
         time.sleep(0.25)
 
 

@@ -1,8 +1,8 @@
 """The images that the deploy tests run, made without a registry.
 
 They are a Debian by debootstrap, otelbee's two as a release has them, the real Collector, and a container that does
-nothing. The Debian alone knows this machine's certificate authorities: builds fetch packages through whatever stands between
-them and the registries, and deploy/Dockerfile must not know of it.
+nothing. The Debian alone knows this machine's certificate authorities: builds fetch packages through whatever stands
+between them and the registries, and deploy/Dockerfile must not know of it.
 """
 
 from __future__ import annotations

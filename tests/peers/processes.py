@@ -225,8 +225,18 @@ class Collector(Program):
         return sum(map(records.count, records.frames(self.proto.read_bytes()))) if self.proto.exists() else 0
 
     def json_requests(self) -> list[dict[str, Any]]:
-        """What it received so far, as the file exporter's JSON file has it."""
-        return [json.loads(line) for line in self.json.read_text().splitlines()] if self.json.exists() else []
+        """What it received so far, as the file exporter's JSON file has it: all that the other file has, and no less.
+
+        The Collector hands a request to one exporter after the other, in an order that differs from start to start.
+        """
+
+        def whole() -> list[bytes]:
+            lines = self.json.read_bytes().splitlines(keepends=True) if self.json.exists() else []
+            return [line for line in lines if line.endswith(b"\n")]
+
+        requests = sum(1 for _ in records.frames(self.proto.read_bytes())) if self.proto.exists() else 0
+        self.until(lambda: len(whole()) >= requests, f"its JSON file has {requests} requests")
+        return [json.loads(line) for line in whole()]
 
     def received(self, count: int, deadline_s: float = DEADLINE_S) -> list[Any]:
         """Wait until it has ``count`` log records or more."""
