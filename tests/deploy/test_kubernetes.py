@@ -108,6 +108,11 @@ def health(pod: Any) -> dict[str, Any]:
     return body
 
 
+def up(pod: Any) -> set[str]:
+    """The sources of a pod that have their peer."""
+    return {name for name, state in health(pod).get("sources", {}).items() if state["up"]}
+
+
 def marked(record: dict[str, Any], marker: str) -> bool:
     """Whether a record is of a process that was started with this argument."""
     return marker in record.get("process.command_args", ()) or marker in record.get("process.command_line", "").split()
@@ -166,10 +171,8 @@ def test_node_agent_tells_the_node_from_its_pods(
         tetragon.start(tetragon_event(1, pod))
         release.run("install")
         agent = release.pod()
-        assert {name: state["up"] for name, state in health(agent)["sources"].items()} == {
-            "bpf": True,
-            "tetragon": True,
-        }
+        # A pod is ready when it can take and send, whether or not what it observes is there yet.
+        until(lambda: up(agent) == {"bpf", "tetragon"}, "both sources are up")
 
         on_node = secrets.token_hex(8)
         subprocess.run(["/bin/true", on_node], check=True)
