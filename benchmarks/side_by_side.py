@@ -1,9 +1,10 @@
 """The stand-in agent's stream by every reader there is: the bare Go client, bare grpc.aio, and otelbee to a Collector.
 
-The agent (grpc-go, the official types) serves passes of the recording that were made before, each with exec ids and pids
-of its own, on a unix socket; ``highvol_k8s`` has the same events in 110 pods that are replaced by and by. Processor time
-is that of the named process, with the agent's and the Collector's beside it; otelbee's is the whole way, from the socket
-to the Collector's answer. Gzip is gRPC's own, of level 6: C-core knows no other.
+The agent (grpc-go, the official types) serves passes of the recording that were made before, on a unix socket. Each has
+exec ids and pids of its own, but where the name says otherwise; ``highvol_k8s`` has the same events in 110 pods that are
+replaced by and by. Processor time is that of the named process, with the agent's and the Collector's beside it;
+otelbee's is the whole way, from the socket to the Collector's answer. Gzip is gRPC's own, of level 6: C-core knows no
+other.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ PASSES = 3
 EVENTS = PASSES * 44_052
 _DELAY_S = 1.5
 """Between the first request and the first event, so that no start is measured."""
-_KINDS = {"highvol": (), "highvol_k8s": ("--pods=110", "--pod-life=20000")}
+_KINDS = {
+    "highvol": (),
+    "highvol, thrice the same processes": ("--same-processes",),
+    "highvol_k8s": ("--pods=110", "--pod-life=20000"),
+}
 _GRPC = """\
 import asyncio, sys, grpc.aio
 async def main():

@@ -30,6 +30,7 @@ type options struct {
 	files         files
 	rate          float64
 	loop          int
+	same          bool
 	pods          int
 	podLife       int
 	stamp         bool
@@ -60,7 +61,8 @@ func parseOptions() options {
 	flag.StringVar(&o.listen, "listen", "127.0.0.1:0", "host:port, or unix:///path of a socket")
 	flag.Var(&o.files, "file", "recording: 4-byte big-endian length and message, or JSON lines; may be gzip; repeats")
 	flag.Float64Var(&o.rate, "rate", 0, "events per second, 0 for as fast as clients read")
-	flag.IntVar(&o.loop, "loop", 1, "how often the recording is streamed, 0 for without end; all passes but the first have other exec ids and pids")
+	flag.IntVar(&o.loop, "loop", 1, "how often the recording is streamed, 0 for without end; each pass has exec ids and pids of its own")
+	flag.BoolVar(&o.same, "same-processes", false, "let all passes have the exec ids and pids of the first")
 	flag.IntVar(&o.pods, "pods", 0, "put the processes into so many pods, with workloads, labels and containers")
 	flag.IntVar(&o.podLife, "pod-life", 0, "replace a pod by a new one after so many events of the stream, 0 for never")
 	flag.BoolVar(&o.stamp, "stamp", false, "set each event's time to when it is produced")

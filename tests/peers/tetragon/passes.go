@@ -30,7 +30,7 @@ func prepare(events []*tetragon.GetEventsResponse, o options) iter.Seq[[]*tetrag
 			ids := identities{pass: pass, known: map[string]string{}}
 			for i, event := range events {
 				made[i] = proto.Clone(event).(*tetragon.GetEventsResponse)
-				if pass > 0 {
+				if pass > 0 && !o.same {
 					ids.renew(made[i])
 				}
 				cluster.place(made[i])
