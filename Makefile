@@ -12,8 +12,8 @@ help:  ## Show this list
 run: .venv/run  ## Show a Tetragon recording and, as root, live process events as OTLP; uses a Collector on localhost:4317
 	@PYTHONPATH=. $(BIN)/python examples/demo.py
 
-test: check peers  ## Run linters, types, contracts and all tests but those of test-deploy, the real Collector included
-	$(BIN)/pytest --ignore tests/deploy -m "not alone" --numprocesses auto --maxprocesses 4 --dist worksteal
+test: check peers  ## Run linters, types, contracts and all tests but those of test-deploy and load, the real Collector included
+	$(BIN)/pytest --ignore tests/deploy -m "not alone and not load" --numprocesses auto --maxprocesses 4 --dist worksteal
 	$(BIN)/pytest --ignore tests/deploy -m alone
 
 check: .venv/dev  ## Run linters, the type checker, the import contracts, and compare generated code
@@ -31,6 +31,9 @@ proto: .venv/dev  ## Generate translators/pb from proto/
 
 dist: .venv/dev  ## Build what a release consists of into dist/: wheel, bill of materials, chart, images, checksums
 	$(BIN)/python deploy/dist.py
+
+load: peers  ## Send as much as agents can, on a machine that does nothing else
+	$(BIN)/pytest --ignore tests/deploy -m load
 
 faults: peers  ## Break everything around otelbee and show what became of every record; a full disk needs root
 	$(BIN)/pytest tests/faults
@@ -58,4 +61,4 @@ bench: peers  ## Measure the translators and the way through, side by side with 
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
 	@touch $@
 
-.PHONY: help run test check peers proto faults image test-deploy bench dist
+.PHONY: help run test check peers proto load faults image test-deploy bench dist

@@ -312,12 +312,17 @@ HOSTILE = {
 
 @pytest.mark.alone
 @pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_megabytes_take_less_than_a_second(unit: str) -> None:
-    """Time is linear in the length, also for what was made to be slow; processor time, for machines are shared."""
-    text = (unit * (1_048_576 // len(unit) + 1))[:1_048_576]
-    start = time.process_time()
-    REDACTOR.flat(text)
-    assert time.process_time() - start < 1
+def test_hostile_megabytes_take_linear_time(unit: str) -> None:
+    """Also for what was made to be slow: eight times the length is nowhere near 64 times the work."""
+
+    def processor_s(length: int) -> float:
+        text = (unit * (length // len(unit) + 1))[:length]
+        start = time.process_time()
+        REDACTOR.flat(text)
+        return time.process_time() - start
+
+    # A core of a shared machine may be twice as fast as it was a second ago.
+    assert processor_s(1_048_576) < 24 * processor_s(131_072) + 0.1
 
 
 def test_a_users_pattern_that_reads_far_beyond_its_matches_withholds_the_rest() -> None:
